@@ -1,0 +1,83 @@
+// AdapterCache: which adapters' images are resident in the pool, who uses them, and which may go. An adapter image is
+//   loading   pages taken, a loader thread writes them; never evicted
+//   resident  usable; `leases` running requests pin it; with none it is idle and may be evicted, least recently used first
+// An adapter that is not in the cache is *stored* (on disk only). Keys are version ids: a new version of an adapter is another
+// key, so old and new never mix.
+//
+// Thread: the engine's only. It does NOT read files or choose what to load.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "memory/base/clock.h"
+#include "memory/page_pool.h"
+
+namespace lorad {
+
+using AdapterVersionId = uint64_t;  // unique for the life of the process
+
+class AdapterCache {
+ public:
+  struct Stats {
+    uint64_t loads = 0;
+    uint64_t evictions = 0;
+    uint32_t loading = 0;
+    uint32_t resident = 0;
+    uint32_t leased = 0;
+  };
+
+  explicit AdapterCache(PagePool* pool);
+
+  bool IsResident(AdapterVersionId id) const;
+  bool IsLoading(AdapterVersionId id) const;
+
+  // Takes `pages` pages for a load, evicting idle adapters if needed. Empty span: they cannot be had now, nothing changed.
+  // The pages may be written by a loader until FinishLoad.  REQUIRES: id is not in the cache, pages >= 1.
+  std::span<const uint32_t> BeginLoad(AdapterVersionId id, uint32_t pages, TimePoint now);
+  void FinishLoad(AdapterVersionId id, TimePoint now);  // loading -> resident
+  void AbortLoad(AdapterVersionId id);                  // loading -> gone
+
+  // Pins a resident image; its pages stay where they are until the lease is released.
+  std::span<const uint32_t> Lease(AdapterVersionId id, TimePoint now);
+  void Release(AdapterVersionId id, TimePoint now);
+
+  // The adapter is not wanted any more: its image goes now if idle, else with its last lease (or at FinishLoad).
+  void Retire(AdapterVersionId id);
+
+  // Evicts idle adapters, least recently used first, until the pool has `free_pages` free pages or none is left to evict.
+  // `keep`: ids that must stay. Returns true if the goal was reached.
+  bool MakeRoom(uint32_t free_pages, std::span<const AdapterVersionId> keep = {});
+  // Pages that MakeRoom could free.
+  uint32_t evictable_pages() const;
+
+  // Ids evicted since the last call, for logs and metrics.
+  std::vector<AdapterVersionId> TakeEvicted();
+  Stats stats() const;
+  // Pages held by `id`, 0 if absent.
+  uint32_t pages_of(AdapterVersionId id) const;
+  TimePoint last_use(AdapterVersionId id) const;
+  std::vector<const PageList*> page_lists() const;  // for PagePool::Validate
+  absl::Status Validate() const;
+
+ private:
+  struct Entry {
+    PageList pages;
+    bool resident = false;
+    bool retired = false;
+    uint32_t leases = 0;
+    TimePoint last_use;
+  };
+  void Evict(AdapterVersionId id);
+
+  PagePool* const pool_;
+  absl::flat_hash_map<AdapterVersionId, std::unique_ptr<Entry>> entries_;
+  std::vector<AdapterVersionId> evicted_;
+  uint64_t loads_ = 0;
+  uint64_t evictions_ = 0;
+};
+
+}  // namespace lorad
