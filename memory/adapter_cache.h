@@ -34,6 +34,7 @@ class AdapterCache {
 
   bool IsResident(AdapterVersionId id) const;
   bool IsLoading(AdapterVersionId id) const;
+  bool IsIdle(AdapterVersionId id) const;  // resident without a lease: its pages count as evictable
 
   // Takes `pages` pages for a load, evicting idle adapters if needed. Empty span: they cannot be had now, nothing changed.
   // The pages may be written by a loader until FinishLoad.  REQUIRES: id is not in the cache, pages >= 1.

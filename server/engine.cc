@@ -1,0 +1,239 @@
+// The engine's outside: inbox, thread, snapshots. The step itself is in engine_step.cc.
+#include "server/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "memory/base/check.h"
+#include "memory/base/error_detail.h"
+
+namespace lorad {
+namespace {
+
+uint32_t PagesFor(size_t tokens, int page_tokens) {
+  const size_t t = static_cast<size_t>(page_tokens);
+  return static_cast<uint32_t>((tokens + t - 1) / t);
+}
+
+absl::Status ShuttingDown() {
+  return WithRetryAfter(
+      WithReason(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN"),
+      std::chrono::seconds(1));
+}
+
+}  // namespace
+
+Engine::Engine(Parts parts, EngineOptions options)
+    : parts_(std::move(parts)), options_(std::move(options)), cache_(parts_.pool) {
+  LORAD_CHECK(parts_.executor != nullptr && parts_.pool != nullptr && parts_.clock != nullptr);
+  LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
+}
+
+Engine::~Engine() { Stop(); }
+
+void Engine::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Engine::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::Run() {
+  const auto stopping = [this] {
+    std::lock_guard lock(mutex_);
+    return stopping_;
+  };
+  while (!stopping() && healthy()) {
+    if (!Step()) WaitForWork();
+  }
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  DrainInbox();
+  FailAll(ShuttingDown());
+  Publish();
+}
+
+absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> request) {
+  const GenerationRequest& r = *request;
+  if (!healthy() || draining()) return ShuttingDown();
+  if (r.prompt.empty()) return InvalidField("prompt", "must have at least one token");
+  if (r.score ? r.max_tokens != 0 : r.max_tokens < 1) {
+    return InvalidField("max_tokens", "must be at least 1");
+  }
+  const size_t length = r.prompt.size() + static_cast<size_t>(r.max_tokens);
+  if (length > static_cast<size_t>(options_.max_model_len)) {
+    return InvalidField("prompt",
+                        fmt::format("{} prompt tokens and max_tokens {} exceed the longest sequence "
+                                    "of {} tokens",
+                                    r.prompt.size(), r.max_tokens, options_.max_model_len),
+                        "PROMPT_TOO_LONG");
+  }
+  uint32_t pages = PagesFor(length, options_.policy.page_tokens);
+  for (const AdapterRef& adapter : r.adapters) pages += adapter.version->layout.pages;
+  if (pages > parts_.pool->total_pages()) {
+    return WithReason(absl::ResourceExhaustedError(fmt::format(
+                          "the request needs {} pages with its adapter; the pool has {} in all",
+                          pages, parts_.pool->total_pages())),
+                      "LARGER_THAN_POOL");
+  }
+  if (waiting_count_.fetch_add(1) >= options_.max_waiting) {
+    waiting_count_.fetch_sub(1);
+    return WithRetryAfter(
+        WithReason(absl::ResourceExhaustedError(fmt::format(
+                       "the queue is full: {} requests are waiting", options_.max_waiting)),
+                   "QUEUE_FULL"),
+        std::chrono::seconds(1));
+  }
+  unfinished_.fetch_add(1);
+  const RequestId id = next_id_.fetch_add(1);
+  if (!Post(SubmitMessage{id, std::move(request)})) {
+    waiting_count_.fetch_sub(1);
+    unfinished_.fetch_sub(1);
+    return ShuttingDown();
+  }
+  return id;
+}
+
+void Engine::Cancel(RequestId id) { Post(CancelMessage{id}); }
+
+void Engine::Preload(std::shared_ptr<const AdapterVersion> version) {
+  Post(PreloadMessage{std::move(version)});
+}
+
+void Engine::Retire(AdapterVersionId id) { Post(RetireMessage{id}); }
+
+void Engine::BeginDrain() { draining_.store(true); }
+
+EngineSnapshot Engine::Snapshot() {
+  std::promise<EngineSnapshot> promise;
+  std::future<EngineSnapshot> result = promise.get_future();
+  if (!thread_.joinable() ||
+      !Post(CallMessage([this, &promise] { promise.set_value(TakeSnapshot()); }))) {
+    return TakeSnapshot();
+  }
+  return result.get();
+}
+
+bool Engine::Post(Message message) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    inbox_.push_back(std::move(message));
+  }
+  wake_.notify_one();
+  return true;
+}
+
+void Engine::WaitForWork() {
+  // Readers that empty a full stream do not post: paused sequences are looked at again soon. Deadlines likewise.
+  const auto patience = !running_.empty()   ? std::chrono::milliseconds(2)
+                        : !waiting_.empty() ? std::chrono::milliseconds(20)
+                                            : std::chrono::milliseconds(1000);
+  std::unique_lock lock(mutex_);
+  wake_.wait_for(lock, patience, [this] { return stopping_ || !inbox_.empty(); });
+}
+
+void Engine::DrainInbox() {
+  {
+    std::lock_guard lock(mutex_);
+    std::swap(inbox_, drained_);
+  }
+  for (Message& message : drained_) {
+    std::visit([this](auto& m) { Handle(std::move(m)); }, message);
+  }
+  drained_.clear();
+}
+
+void Engine::Handle(SubmitMessage message) {
+  auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), parts_.pool,
+                                             parts_.tokenizer, options_.vocab_size);
+  sequences_[message.id] = sequence.get();
+  // Ids are handed out before the message is queued, so two messages may arrive in the other order.
+  auto at = std::upper_bound(waiting_.begin(), waiting_.end(), message.id,
+                             [](RequestId id, const auto& s) { return id < s->id; });
+  waiting_.insert(at, std::move(sequence));
+}
+
+void Engine::Handle(CancelMessage message) {
+  const auto found = sequences_.find(message.id);
+  if (found == sequences_.end()) return;
+  Finish(*found->second, WithReason(absl::CancelledError("cancelled by the client"), "CANCELLED"),
+         FinishReason::kLength);
+}
+
+void Engine::Handle(PreloadMessage message) { preloads_.push_back(std::move(message.version)); }
+
+void Engine::Handle(LoadedMessage message) {
+  const AdapterVersionId id = message.version->id;
+  if (message.status.ok()) {
+    cache_.FinishLoad(id, now_);
+  } else {
+    cache_.AbortLoad(id);
+    adapter_names_.erase(id);
+    FailWaitingFor(id, message.status);
+  }
+  const auto started = load_started_.find(id);
+  if (parts_.observer != nullptr && started != load_started_.end()) {
+    parts_.observer->OnAdapterLoad(*message.version, now_ - started->second, message.status);
+  }
+  load_started_.erase(id);
+}
+
+void Engine::Handle(RetireMessage message) {
+  if (cache_.IsResident(message.id) || cache_.IsLoading(message.id)) cache_.Retire(message.id);
+}
+
+void Engine::Handle(CallMessage message) { message(); }
+
+GaugeReport Engine::Gauges() const {
+  const AdapterCache::Stats stats = cache_.stats();
+  return {.running = static_cast<int>(running_.size()),
+          .waiting = static_cast<int>(waiting_.size()),
+          .pages_total = parts_.pool->total_pages(),
+          .pages_free = parts_.pool->free_pages(),
+          .pages_kv = parts_.pool->pages_in_use(PageUse::kKv),
+          .pages_adapter = parts_.pool->pages_in_use(PageUse::kAdapter),
+          .adapters_loading = stats.loading,
+          .adapters_resident = stats.resident,
+          .adapters_in_use = stats.leased};
+}
+
+EngineSnapshot Engine::TakeSnapshot() const {
+  EngineSnapshot snapshot;
+  snapshot.gauges = Gauges();
+  snapshot.draining = draining();
+  absl::flat_hash_map<AdapterVersionId, std::pair<int, int>> users;  // running, waiting
+  for (const auto& s : running_) {
+    if (s->adapter() != nullptr) ++users[s->adapter()->id].first;
+  }
+  for (const auto& s : waiting_) {
+    if (s->adapter() != nullptr) ++users[s->adapter()->id].second;
+  }
+  const TimePoint now = parts_.clock->Now();
+  for (const auto& [id, name] : adapter_names_) {
+    const bool resident = cache_.IsResident(id);
+    if (!resident && !cache_.IsLoading(id)) continue;
+    const auto [running, waiting] = users[id];
+    snapshot.adapters.push_back({.id = id,
+                                 .name = name,
+                                 .state = resident ? AdapterState::kResident : AdapterState::kLoading,
+                                 .pages = cache_.pages_of(id),
+                                 .running = running,
+                                 .waiting = waiting,
+                                 .idle = now - cache_.last_use(id)});
+  }
+  return snapshot;
+}
+
+}  // namespace lorad

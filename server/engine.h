@@ -1,0 +1,203 @@
+// Engine: the serving loop and the single owner of all mutable serving state: waiting and running sequences, page tables, the
+// pool, adapter residency. One thread runs it; everybody else speaks to it through its inbox. No gRPC, no sockets, no files.
+//
+// A step:  drain the inbox -> expire -> plan -> commit -> execute -> advance -> publish.
+// PlanStep (scheduler/) decides, Commit alone changes the books, the Executor computes.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "memory/adapter_cache.h"
+#include "memory/page_pool.h"
+#include "model/executor.h"
+#include "scheduler/planner.h"
+#include "server/engine_observer.h"
+#include "server/request.h"
+#include "server/sequence.h"
+
+namespace lorad {
+
+struct EngineOptions {
+  SchedulerPolicy policy;
+  int vocab_size = 0;
+  int max_model_len = 0;        // prompt and output of one request, tokens
+  int max_waiting = 1024;       // requests in the queue
+  Duration slow_reader_timeout = std::chrono::seconds(60);  // a paused request is aborted after this
+  bool validate_books = false;  // check every page, reference and table after every step (tests, debug builds)
+};
+
+// Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any thread) exactly once.
+using AdapterLoadFn =
+    std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
+                       std::function<void(absl::Status)> done)>;
+
+// Who holds what, at one step boundary.
+struct EngineSnapshot {
+  struct Adapter {
+    AdapterVersionId id = 0;
+    std::string name;
+    AdapterState state = AdapterState::kStored;
+    uint32_t pages = 0;
+    int running = 0;
+    int waiting = 0;
+    Duration idle{};  // since the last use
+  };
+  GaugeReport gauges;
+  std::vector<Adapter> adapters;  // loading and resident ones
+  bool draining = false;
+};
+
+class Engine {
+ public:
+  // All are borrowed and must outlive the engine; `observer` and `tokenizer` may be null.
+  struct Parts {
+    Executor* executor = nullptr;
+    PagePool* pool = nullptr;
+    const Tokenizer* tokenizer = nullptr;
+    EngineObserver* observer = nullptr;
+    const Clock* clock = nullptr;
+    AdapterLoadFn load_adapter;
+  };
+  Engine(Parts parts, EngineOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void Start();  // runs the loop on a thread of its own
+  // Ends what runs with UNAVAILABLE and joins the thread. Idempotent.
+  void Stop();
+
+  // --- Any thread ---
+  // Takes the request, or says why not (InvalidArgument, ResourceExhausted, Unavailable) and touches nothing. Afterwards the
+  // stream gets exactly one end.
+  absl::StatusOr<RequestId> Submit(std::unique_ptr<GenerationRequest> request);
+  void Cancel(RequestId id);  // no-op if it has ended
+  // Makes the adapter resident as soon as pages allow.
+  void Preload(std::shared_ptr<const AdapterVersion> version);
+  // The version's image may go; called when nobody can name the version any more.
+  void Retire(AdapterVersionId id);
+  // Refuses new requests from now on; those accepted go on.
+  void BeginDrain();
+  // True when nothing waits or runs.
+  bool idle() const { return unfinished_.load() == 0; }
+  bool draining() const { return draining_.load(); }
+  // False after the executor failed: the daemon must exit.
+  bool healthy() const { return healthy_.load(); }
+  int waiting() const { return waiting_count_.load(); }
+  // Waits for a step boundary. REQUIRES: the loop runs (Start) or the caller is its thread.
+  EngineSnapshot Snapshot();
+
+  // --- The loop; tests may call it instead of Start ---
+  // One step. False: there was nothing to run.
+  bool Step();
+  absl::Status ValidateBooks() const;
+
+ private:
+  struct SubmitMessage {
+    RequestId id;
+    std::unique_ptr<GenerationRequest> request;
+  };
+  struct CancelMessage {
+    RequestId id;
+  };
+  struct PreloadMessage {
+    std::shared_ptr<const AdapterVersion> version;
+  };
+  struct LoadedMessage {
+    std::shared_ptr<const AdapterVersion> version;
+    absl::Status status;
+  };
+  struct RetireMessage {
+    AdapterVersionId id;
+  };
+  using CallMessage = std::function<void()>;
+  using Message = std::variant<SubmitMessage, CancelMessage, PreloadMessage, LoadedMessage,
+                               RetireMessage, CallMessage>;
+
+  void Run();
+  bool Post(Message message);  // false: the loop has ended
+  void WaitForWork();
+
+  void DrainInbox();
+  void Handle(SubmitMessage message);
+  void Handle(CancelMessage message);
+  void Handle(PreloadMessage message);
+  void Handle(LoadedMessage message);
+  void Handle(RetireMessage message);
+  void Handle(CallMessage message);
+  void Expire();
+  void Plan();
+  void Commit();
+  bool Execute();
+  void Advance();
+  void Publish();
+
+  void Preempt(RequestId id);
+  void Admit(RequestId id);
+  void StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
+  void AcceptToken(Sequence& sequence, SampledToken token);
+  void CollectScores(Sequence& sequence, std::vector<SampledToken> scores);
+  void ReleaseMemory(Sequence& sequence);
+  void StartPreloads();
+  Sequence* FindWaitingFor(AdapterVersionId adapter);
+  void Finish(Sequence& sequence, absl::Status status, FinishReason reason,
+              StreamEvent event = {});
+  void FailWaitingFor(AdapterVersionId adapter, const absl::Status& status);
+  void FailAll(const absl::Status& status);
+  void RemoveFinished();
+  GaugeReport Gauges() const;
+  EngineSnapshot TakeSnapshot() const;
+  AdapterState StateOf(const Sequence& sequence) const;
+
+  // Constant after construction.
+  const Parts parts_;
+  const EngineOptions options_;
+
+  // Engine thread only.
+  AdapterCache cache_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;     // by arrival
+  std::vector<std::unique_ptr<Sequence>> running_;    // by arrival
+  absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
+  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
+  absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
+  absl::flat_hash_map<AdapterVersionId, std::string> adapter_names_;  // loading and resident
+  StepPlan plan_;
+  StepReport report_;
+  std::vector<RunningView> running_view_;
+  std::vector<WaitingView> waiting_view_;
+  std::vector<SequenceInput> inputs_;
+  std::vector<Sequence*> batch_;
+  std::vector<SequenceResult> results_;
+  std::vector<std::shared_ptr<TokenStream>> written_;  // in this step
+  std::vector<double> inter_token_;                    // in this step, seconds
+  TimePoint now_;
+
+  // Shared.
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<Message> inbox_;  // guarded by mutex_
+  bool stopping_ = false;       // guarded by mutex_
+  bool closed_ = false;         // guarded by mutex_: the loop has ended, nobody reads the inbox
+  std::vector<Message> drained_;  // engine thread only: reused by DrainInbox
+  std::atomic<RequestId> next_id_{1};
+  std::atomic<int> unfinished_{0};
+  std::atomic<int> waiting_count_{0};
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> healthy_{true};
+  StreamNotifier notifier_;
+  std::thread thread_;
+};
+
+}  // namespace lorad

@@ -1,0 +1,45 @@
+// EngineObserver: what the engine tells whoever measures it. All calls are on the engine's thread and must be quick; those
+// marked "a step" come once a step, whatever the batch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "memory/base/clock.h"
+#include "server/request.h"
+
+namespace lorad {
+
+struct StepReport {
+  int running = 0;
+  int waiting = 0;
+  int sequences = 0;       // in this step
+  int prefill_tokens = 0;  // computed in this step
+  int decode_tokens = 0;
+  int sampled_tokens = 0;  // output tokens made in this step
+  int adapters = 0;        // distinct, in this step
+  int preemptions = 0;
+  Duration plan{};
+  Duration execute{};
+};
+
+struct GaugeReport {
+  int running = 0;
+  int waiting = 0;
+  uint32_t pages_total = 0, pages_free = 0, pages_kv = 0, pages_adapter = 0;
+  uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0;
+};
+
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnStep(const StepReport&) {}             // a step
+  virtual void OnGauges(const GaugeReport&) {}          // a step
+  virtual void OnInterToken(std::span<const double>) {} // a step: seconds between tokens of each decoding sequence
+  virtual void OnFirstToken(Duration /*queue*/, Duration /*ttft*/) {}
+  virtual void OnFinish(const GenerationRequest&, const StreamEnd&) {}
+  virtual void OnAdapterLoad(const AdapterVersion&, Duration, const absl::Status&) {}
+  virtual void OnEvictions(int /*adapters*/) {}
+};
+
+}  // namespace lorad

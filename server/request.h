@@ -1,0 +1,39 @@
+// GenerationRequest: what the front door hands to the engine, checked and tokenized. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory/base/clock.h"
+#include "model/sampling.h"
+#include "scheduler/planner.h"
+#include "server/adapter_version.h"
+#include "server/token_stream.h"
+
+namespace lorad {
+
+// One entry of a request's ordered list of adapters.
+struct AdapterRef {
+  std::shared_ptr<const AdapterVersion> version;
+  float weight = 1.0f;
+};
+
+struct GenerationRequest {
+  std::string request_id;            // the client's or ours; for logs only
+  std::vector<TokenId> prompt;       // at least one token
+  SamplingParams sampling;
+  int max_tokens = 0;                // at least 1, unless `score`
+  std::vector<std::string> stop_strings;
+  bool include_stop_string = false;
+  bool want_text = true;
+  bool score = false;                // log-probabilities of the prompt itself; nothing is generated
+  int score_top = 0;
+  std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
+  TimePoint arrival;
+  TimePoint deadline = TimePoint::max();
+  std::shared_ptr<TokenStream> stream;
+};
+
+}  // namespace lorad
