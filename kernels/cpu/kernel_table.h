@@ -89,6 +89,107 @@ struct ConvertTask {
   int padded = 0;
 };
 
+// --- Element-wise, one row or head each ---
+
+// y = x * weight / sqrt(mean(x^2) + eps). y may be x.
+struct RmsNormTask {
+  const float* x = nullptr;       // [n]
+  const float* weight = nullptr;  // [n]
+  float* y = nullptr;             // [n]
+  int n = 0;
+  float eps = 0;
+};
+
+// out = gate / (1 + e^-gate) * up.
+struct SwiGluTask {
+  const float* gate = nullptr;  // [n]
+  const float* up = nullptr;    // [n]
+  float* out = nullptr;         // [n]
+  int n = 0;
+};
+
+// Normalises (if `norm`) and rotates one head in place.
+struct RopeTask {
+  float* head = nullptr;          // [head_dim]
+  const float* angles = nullptr;  // [head_dim] cosines, then sines
+  const float* norm = nullptr;    // [head_dim] or null
+  float eps = 0;
+  int head_dim = 0;
+};
+
+// --- KV pages ---
+// What a page holds for one layer and kv head: keys [page_tokens/16][head_dim/2][16 tokens][2]
+// bf16, so that a lane is a token, then values [page_tokens][value stride] bf16, so that a lane is
+// a dimension.
+
+inline constexpr int kKeyBlock = 16;      // tokens whose keys lie interleaved
+inline constexpr int kValueGranule = 32;  // a value row is padded with zeros to a multiple of this
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kAttendKeys =
+    64;  // keys between two rescalings of the softmax, at absolute positions
+inline constexpr int kAttendSplit =
+    1024;  // keys after which partial results are merged, at absolute positions
+inline constexpr int kAttendQueries = 64;  // rows * group of one task at most
+
+// Writes one token's key and value of one kv head.
+struct AppendTask {
+  const float* key = nullptr;    // [head_dim]
+  const float* value = nullptr;  // [head_dim]
+  std::byte* page = nullptr;     // at the layer and kv head
+  int token = 0;                 // within the page
+  int page_tokens = 0;
+  int head_dim = 0;
+};
+
+// Attention of consecutive rows of one sequence, for the q heads that share one kv head, over those
+// of the keys [first_key, end_key) that each row sees. Gives the unfinished softmax: for each query
+// (row * group + q head within the group) a state of AttendStateFloats(head_dim) floats.
+struct AttendTask {
+  const float* q = nullptr;  // [rows, q_stride]: the group's q heads side by side at the start
+  int64_t q_stride = 0;
+  int rows = 0;
+  int group = 0;
+  int head_dim = 0;
+  float scale = 0;
+  int first_position = 0;  // of row 0
+  int window = 0;          // 0: none
+  int first_key = 0;       // a multiple of kAttendKeys
+  int end_key = 0;         // a multiple of kAttendKeys, or beyond the last row's position
+  const std::byte* slab = nullptr;
+  uint64_t page_bytes = 0;
+  const uint32_t* pages = nullptr;  // of the sequence
+  uint64_t offset = 0;              // of the layer and kv head in a page
+  int page_tokens = 0;
+  float* states = nullptr;   // [rows * group, AttendStateFloats]
+  float* scratch = nullptr;  // AttendScratchFloats(head_dim), 64-byte aligned
+};
+
+// A state: the highest score and the sum of weights in its first 32 floats, then the weighted sum
+// of values. (Static: see the rule above.)
+static constexpr int ValueStride(int head_dim) {
+  return (head_dim + kValueGranule - 1) / kValueGranule * kValueGranule;
+}
+static constexpr int AttendStateFloats(int head_dim) { return 32 + ValueStride(head_dim); }
+static constexpr int AttendScratchFloats(int head_dim) {
+  return kAttendQueries * (head_dim + kAttendKeys + 1);
+}
+
+// into = into and from, for states over earlier and later keys of the same queries.
+struct FoldTask {
+  float* into = nullptr;        // [queries, AttendStateFloats]
+  const float* from = nullptr;  // [queries, AttendStateFloats]
+  int queries = 0;
+  int head_dim = 0;
+};
+
+// Attention's result from the states of one row's group.
+struct FinishTask {
+  const float* states = nullptr;  // [group, AttendStateFloats]
+  float* out = nullptr;           // [group * head_dim]
+  int group = 0;
+  int head_dim = 0;
+};
+
 struct KernelTable {
   const char* name;
   bool bf16_activations;
@@ -100,7 +201,14 @@ struct KernelTable {
   void (*shrink)(const ShrinkTask&);
   void (*expand)(const ExpandTask&);
   void (*convert)(const ConvertTask&);
-  // Attention and element-wise kernels follow.
+
+  void (*rms_norm)(const RmsNormTask&);
+  void (*swiglu)(const SwiGluTask&);
+  void (*rope)(const RopeTask&);
+  void (*append)(const AppendTask&);
+  void (*attend)(const AttendTask&);
+  void (*fold)(const FoldTask&);
+  void (*finish)(const FinishTask&);
 };
 
 // Null if this build does not target the instruction set's architecture.
