@@ -1,6 +1,7 @@
-// Sampling: from a row of logits to a token. SamplingParams is the request's wish (checked once, at the door); Sampler is one
-// request's state (what penalties need to remember). Deterministic: a token depends on the logits, the parameters and the
-// token's index alone (counter-based generator keyed by the seed), so it is the same after a preemption or in another batch.
+// Sampling: from a row of logits to a token. SamplingParams is the request's wish (checked once, at
+// the door); Sampler is one request's state (what penalties need to remember). Deterministic: a
+// token depends on the logits, the parameters and the token's index alone (counter-based generator
+// keyed by the seed), so it is the same after a preemption or in another batch.
 #pragma once
 
 #include <cstdint>
@@ -16,21 +17,23 @@ namespace lorad {
 using TokenId = int32_t;
 
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: greedy
+  float temperature = 1.0f;         // 0: greedy; <= 100
   int top_k = 0;                    // 0: off
   float top_p = 1.0f;               // (0, 1]
   float min_p = 0.0f;               // [0, 1]
-  float repetition_penalty = 1.0f;  // > 0; prompt and output tokens, as in transformers
+  float repetition_penalty = 1.0f;  // (0, 100]; prompt and output tokens, as in transformers
   float presence_penalty = 0.0f;    // [-2, 2]; output tokens
   float frequency_penalty = 0.0f;   // [-2, 2]; output tokens
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the logits, [-100, 100]
   uint64_t seed = 0;
-  int min_tokens = 0;               // stop tokens are masked until so many tokens are made
-  std::vector<TokenId> stop_tokens;  // all token ids that end the output (end-of-sequence included unless ignored)
-  int logprobs = -1;                // -1: none; n: the token's own log-probability and the n likeliest
+  int min_tokens = 0;  // stop tokens are masked until so many tokens are made
+  std::vector<TokenId>
+      stop_tokens;    // all token ids that end the output (end-of-sequence included unless ignored)
+  int logprobs = -1;  // -1: none; n: the token's own log-probability and the n likeliest
 };
 
-// InvalidArgument with the field's name. Bounds: logprobs <= 20, logit_bias <= 1024 entries, ids within the vocabulary.
+// InvalidArgument with the field's name. Bounds: logprobs <= 20, logit_bias <= 1024 entries, ids
+// within the vocabulary.
 absl::Status ValidateSamplingParams(const SamplingParams& params, int vocab_size);
 
 struct TokenLogprob {
@@ -40,8 +43,9 @@ struct TokenLogprob {
 
 struct SampledToken {
   TokenId token = 0;
-  float logprob = 0;               // of the token under the model's distribution (softmax of the raw logits)
-  std::vector<TokenLogprob> top;   // likeliest first; empty unless asked for
+  float logprob = 0;  // of the token under the model's distribution (softmax of the raw logits); 0
+                      // if not asked for
+  std::vector<TokenLogprob> top;  // likeliest first; empty unless asked for
 };
 
 // log-softmax of one row at `token` and its n likeliest tokens (ties: the lower id first).
@@ -61,6 +65,9 @@ class Sampler {
   const SamplingParams& params() const { return params_; }
 
  private:
+  // Applies bias, the mask of stop tokens and the penalties.
+  void Adjust(bool masks_stop, std::span<float> logits) const;
+
   SamplingParams params_;
   int vocab_size_;
   std::unordered_map<TokenId, int> output_counts_;

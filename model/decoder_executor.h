@@ -1,0 +1,102 @@
+// DecoderExecutor: the Executor that runs the real model. It lays a step's sequences out as rows,
+// those of one adapter next to each other, runs the Decoder over them, and samples or scores the
+// rows that ask for it on the backend's host threads.
+//
+// Thread: the engine's only. A result is a function of the sequence's own input: what else is in
+// the step changes nothing.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "model/decoder.h"
+#include "model/executor.h"
+#include "model/model_config.h"
+#include "model/weights.h"
+
+namespace lorad {
+
+struct DecoderExecutorOptions {
+  ExecutorLimits limits;
+  // Rows of logits computed at a time (long prompts that are scored go through in several such
+  // chunks); 0: max_sequences.
+  int max_logit_rows = 0;
+  int page_tokens = 16;  // of the KV geometry that the backend's pool was set with
+};
+
+class DecoderExecutor final : public Executor {
+ public:
+  // REQUIRES: `backend` outlives this; its pool is set before the first step.
+  DecoderExecutor(ModelConfig config, std::unique_ptr<const ModelWeights> weights,
+                  kernels::Backend* backend, const DecoderExecutorOptions& options);
+
+  absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override;
+
+  // The logits of every token of the step, in the order of the input: [tokens, vocab]. For tests
+  // and tools that compare models; samplers and targets are ignored. Writes KV pages as Execute
+  // does.
+  std::vector<float> AllLogits(const StepInput& input);
+
+  size_t weight_bytes() const { return weights_->bytes(); }
+  // At most: a backend may hold activations in fewer bits.
+  size_t activation_bytes() const;
+
+ private:
+  // A row whose logits are wanted, and what for.
+  struct LogitRow {
+    int row;
+    int sequence;    // index in the input
+    int score;       // index in the result's scores, -1: not scored
+    TokenId target;  // to score
+    bool sample;
+  };
+
+  void PlanStep(const StepInput& input);
+  void CheckSequence(const SequenceInput& sequence) const;
+  void AddRows(const SequenceInput& sequence);
+  void AddToSegment(const SequenceInput& sequence, int first_row);
+  void ListLogitRows(const StepInput& input, std::vector<SequenceResult>* results);
+  // Computes the logits of logit_rows_[begin .. end).
+  void ComputeLogits(size_t begin, size_t end);
+  template <typename Fn>
+  void ForEachLogitRow(const Fn& fn);  // fn(const LogitRow&, logits), from several threads
+
+  const ModelConfig config_;
+  const std::unique_ptr<const ModelWeights> weights_;
+  kernels::Backend* const backend_;
+  const DecoderExecutorOptions options_;
+  Decoder decoder_;
+
+  // The step that is running; members so that their memory is reused.
+  std::vector<int> order_;      // input indices in row order
+  std::vector<int> first_row_;  // [sequences] by input index
+  std::vector<int32_t> tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<kernels::SequenceRows> sequences_;
+  std::vector<kernels::AdapterSegment> segments_;
+  std::vector<LogitRow> logit_rows_;  // by row
+  std::vector<int32_t> gathered_rows_;
+  std::vector<kernels::AdapterSegment> gathered_segments_;
+  std::vector<std::span<const float>> host_logits_;
+};
+
+// The pages that this model's sequences need.
+kernels::KvGeometry KvGeometryOf(const ModelConfig& config, int page_tokens);
+
+// What an executor will take, before anything is allocated.
+struct MemoryEstimate {
+  size_t weight_bytes = 0;
+  size_t activation_bytes = 0;
+};
+MemoryEstimate EstimateMemory(const ModelConfig& config, const DecoderExecutorOptions& options,
+                              kernels::DType weight_dtype);
+
+std::unique_ptr<DecoderExecutor> NewDecoderExecutor(ModelConfig config,
+                                                    std::unique_ptr<const ModelWeights> weights,
+                                                    kernels::Backend* backend,
+                                                    const DecoderExecutorOptions& options);
+
+}  // namespace lorad
