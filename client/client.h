@@ -1,0 +1,110 @@
+// Client: a connection to a lorad server. Messages are those of proto/lorad/v1 (every field is described there); errors are
+// absl::Status, whose details client/error.h decodes. No gRPC type appears here.
+//
+// Thread: any; calls may run at the same time. Blocking calls block their thread only. Callbacks of GenerateAsync run on the
+// library's threads, one at a time for one call; they must not block.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lorad/v1/adapters.pb.h"
+#include "lorad/v1/admin.pb.h"
+#include "lorad/v1/inference.pb.h"
+
+namespace lorad {
+
+inline constexpr char kDefaultAddress[] = "127.0.0.1:7433";
+
+struct ClientOptions {
+  std::string address = kDefaultAddress;
+  // TCP connections; streams take turns on them. More than one matters with hundreds of streams: those of one connection
+  // share its flow-control window.
+  int connections = 1;
+};
+
+struct CallOptions {
+  std::optional<std::chrono::milliseconds> timeout;  // none: no deadline
+};
+
+// A running Generate. The destructor cancels it and waits for its last callback.
+// REQUIRES: not destroyed from one of its own callbacks.
+class GenerateCall {
+ public:
+  virtual ~GenerateCall() = default;
+  virtual void Cancel() = 0;  // any thread, callbacks included; on_done still comes
+  virtual void Wait() = 0;    // returns after on_done returned
+};
+
+struct GenerateCallbacks {
+  std::function<void(const v1::GenerateResponse&)> on_message;  // borrowed for the call
+  std::function<void(const absl::Status&)> on_done;             // exactly once, the last
+};
+
+struct AdapterUpload {
+  std::string adapter_id;
+  std::string directory;  // on this machine: adapter_config.json, adapter_model.safetensors
+  bool replace = false;
+  bool preload = false;
+};
+
+class Client {
+ public:
+  // Connects when the first call is made.
+  explicit Client(const ClientOptions& options);
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Blocks until the stream ends. `on_message` (in this thread, may be null) returns false to cancel. The final message's
+  // `finish`, or the status that ended the stream: Internal if it ended well but without `finish`.
+  absl::StatusOr<v1::GenerateFinish> Generate(
+      const v1::GenerateRequest& request,
+      const std::function<bool(const v1::GenerateResponse&)>& on_message,
+      const CallOptions& options = {});
+  // Starts and returns at once. Both callbacks must be set.
+  std::unique_ptr<GenerateCall> GenerateAsync(const v1::GenerateRequest& request,
+                                              GenerateCallbacks callbacks,
+                                              const CallOptions& options = {});
+  absl::StatusOr<v1::ScoreResponse> Score(const v1::ScoreRequest& request,
+                                          const CallOptions& options = {});
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request,
+                                                const CallOptions& options = {});
+  absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request,
+                                                    const CallOptions& options = {});
+
+  absl::StatusOr<v1::Adapter> CreateAdapter(const v1::CreateAdapterRequest& request,
+                                            const CallOptions& options = {});
+  // Reads the directory's files twice (for their hashes, then to send them). `on_progress` may be null.
+  absl::StatusOr<v1::Adapter> UploadAdapter(
+      const AdapterUpload& upload,
+      const std::function<void(int64_t sent_bytes, int64_t total_bytes)>& on_progress,
+      const CallOptions& options = {});
+  absl::StatusOr<v1::Adapter> GetAdapter(const std::string& name, const CallOptions& options = {});
+  // All pages. STATE_UNSPECIFIED: adapters in any state. `options` is for each page.
+  absl::StatusOr<std::vector<v1::Adapter>> ListAdapters(
+      v1::Adapter::State state = v1::Adapter::STATE_UNSPECIFIED, const CallOptions& options = {});
+  absl::Status DeleteAdapter(const std::string& name, bool allow_missing,
+                             const CallOptions& options = {});
+
+  absl::StatusOr<v1::Model> GetModel(const CallOptions& options = {});
+  absl::StatusOr<v1::Pool> GetPool(int max_adapters, const CallOptions& options = {});
+  absl::StatusOr<v1::Stats> GetStats(const CallOptions& options = {});
+  absl::StatusOr<v1::DrainResponse> Drain(std::optional<std::chrono::milliseconds> wait,
+                                          const CallOptions& options = {});
+  // Whether the server (or one of its services: "lorad.v1.Inference") takes requests.
+  absl::StatusOr<bool> IsServing(const std::string& service, const CallOptions& options = {});
+
+ private:
+  struct Connections;
+  std::unique_ptr<Connections> connections_;
+};
+
+}  // namespace lorad
