@@ -182,6 +182,13 @@ const JsonValue* JsonFields::Get(std::string_view name) {
   return nullptr;
 }
 
+bool JsonFields::Contains(std::string_view name) {
+  known_.push_back(name);
+  if (object_ == nullptr) return false;
+  return std::any_of(object_->begin(), object_->end(),
+                     [&](const auto& member) { return member.first == name; });
+}
+
 int64_t JsonFields::Int(std::string_view name, int64_t low, int64_t high,
                         std::optional<int64_t> fallback) {
   const JsonValue* value = Get(name);
@@ -239,13 +246,23 @@ void JsonFields::Unsupported(std::string_view name, std::string_view problem) {
   unsupported_ = true;
 }
 
-absl::Status JsonFields::Finish(std::string_view unsupported_reason) {
-  if (object_ != nullptr) {
-    for (const auto& [key, value] : *object_) {
-      if (value.IsOff() || std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-      Unsupported(key, "is set, and lorad does not implement it");
-    }
+void JsonFields::RefuseUnknown() {
+  if (object_ == nullptr) return;
+  for (const auto& [key, value] : *object_) {
+    if (value.IsOff() || std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+    Unsupported(key, "is set, and lorad does not implement it");
   }
+}
+
+void JsonFields::Adopt(JsonFields nested) {
+  nested.RefuseUnknown();
+  if (!first_.ok() || nested.first_.ok()) return;
+  first_ = nested.first_;
+  unsupported_ = nested.unsupported_;
+}
+
+absl::Status JsonFields::Finish(std::string_view unsupported_reason) {
+  RefuseUnknown();
   return unsupported_ ? WithReason(first_, unsupported_reason) : first_;
 }
 

@@ -60,6 +60,8 @@ class JsonFields {
   // Null if absent or null in the file.
   const JsonValue* Get(std::string_view name);
   bool Has(std::string_view name) { return Get(name) != nullptr; }
+  bool Contains(
+      std::string_view name);  // also if null: some defaults differ between null and absent
   // Each returns `fallback` if the field is absent or null; without a fallback that is an error. On
   // an error they return something within the bounds, and Finish() reports it.
   int64_t Int(std::string_view name, int64_t low, int64_t high,
@@ -70,15 +72,22 @@ class JsonFields {
   std::string String(std::string_view name, std::string_view fallback);
   void Ignore(std::string_view name) { Get(name); }
 
-  // Keeps the first one.
+  // Each keeps the first mistake.
   void Invalid(std::string_view name, std::string_view problem);
   void Unsupported(std::string_view name, std::string_view problem);
+
+  // Finishes `nested`, an object within this one, and takes over its mistake.
+  void Adopt(JsonFields nested);
 
   // The first mistake, else Unimplemented for the first unknown field that is not off, with
   // `unsupported_reason`.
   absl::Status Finish(std::string_view unsupported_reason);
+  // For files of which only a part matters: the first mistake in what was read.
+  absl::Status FinishPartial() const { return first_; }
 
  private:
+  void RefuseUnknown();
+
   const JsonValue::Object* object_ = nullptr;
   std::string prefix_;
   std::vector<std::string_view> known_;
