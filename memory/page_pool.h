@@ -1,16 +1,20 @@
-// PagePool: one allocation cut into equal pages that KV cache and adapter images share. It hands out page numbers and keeps
-// the books; the bytes belong to the backend's buffer and are touched by kernels only.
+// PagePool: one allocation cut into equal pages that KV cache and adapter images share. It hands
+// out page numbers and keeps the books; the bytes belong to the backend's buffer and are touched by
+// kernels only.
 //
 // Thread: the engine's only.
 //
 // Books. Every page is in exactly one state:
 //   free        reference count 0, on the free list once, use kFree
 //   used        reference count >= 1, not on the free list, use kKv or kAdapter
-// and the sum of all PageLists' entries for a page equals its reference count. Validate() proves the first part and, given
-// every live list, the second. Pages are freed only by a PageList, so a leak or a double free does not compile.
+// and the sum of all PageLists' entries for a page equals its reference count. Validate() proves
+// the first part and, given every live list, the second. Pages are freed only by a PageList, so a
+// leak or a double free does not compile. The use of a page is that of the list that took it; it
+// does not change until the page is free again.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -24,8 +28,10 @@ inline constexpr int kPageUses = 3;
 
 class PagePool;
 
-// An ordered list of pages that its owner holds a reference to: a sequence's page table or an adapter's image. Move-only;
-// releases its references when destroyed.  REQUIRES: the pool outlives it.
+// An ordered list of pages that its owner holds a reference to: a sequence's page table or an
+// adapter's image. Move-only; releases its references when destroyed. A list that was moved from is
+// empty and may be used again. One that was made without a pool stays empty.  REQUIRES: the pool
+// outlives it.
 class PageList {
  public:
   PageList() = default;
@@ -38,9 +44,10 @@ class PageList {
 
   // Adds `n` fresh pages, all or none. False: fewer than n are free; nothing changed.
   [[nodiscard]] bool Grow(uint32_t n);
-  // Appends the first `n` pages of `other` as shared references. REQUIRES: same pool and use, n <= other.size().
+  // Appends the first `n` pages of `other` as shared references. REQUIRES: same pool and use, n <=
+  // other.size().
   void Share(const PageList& other, uint32_t n);
-  // Keeps the first `n` pages.
+  // Keeps the first `n` pages and gives the others up, last one first. REQUIRES: n <= size().
   void Truncate(uint32_t n);
   void Clear() { Truncate(0); }
 
@@ -49,6 +56,8 @@ class PageList {
   PageUse use() const { return use_; }
 
  private:
+  friend class PagePool;  // Validate
+
   PagePool* pool_ = nullptr;
   PageUse use_ = PageUse::kFree;
   std::vector<uint32_t> ids_;
@@ -59,6 +68,7 @@ class PagePool {
   PagePool(uint32_t pages, size_t page_bytes);
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
+  ~PagePool();  // REQUIRES: every list is gone or empty
 
   uint32_t total_pages() const { return static_cast<uint32_t>(references_.size()); }
   uint32_t free_pages() const { return static_cast<uint32_t>(free_.size()); }
@@ -80,8 +90,8 @@ class PagePool {
   const size_t page_bytes_;
   std::vector<uint32_t> references_;  // [pages]
   std::vector<PageUse> use_;          // [pages]
-  std::vector<uint32_t> free_;        // stack: the page freed last is given out first (warm in cache)
-  std::array<uint32_t, kPageUses> in_use_{};
+  std::vector<uint32_t> free_;  // stack: the page freed last is given out first (warm in cache)
+  std::array<uint32_t, kPageUses> in_use_{};  // pages by use; [kFree] is free_.size()
 };
 
 }  // namespace lorad

@@ -1,4 +1,5 @@
-// LORAD_RETURN_IF_ERROR and LORAD_ASSIGN_OR_RETURN: early return for absl::Status and absl::StatusOr.
+// LORAD_RETURN_IF_ERROR and LORAD_ASSIGN_OR_RETURN: early return for absl::Status and
+// absl::StatusOr.
 #pragma once
 
 #include <utility>
@@ -6,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define LORAD_RETURN_IF_ERROR(expr)                        \
-  do {                                                     \
+#define LORAD_RETURN_IF_ERROR(expr)                                                  \
+  do {                                                                               \
     if (absl::Status lorad_status = (expr); !lorad_status.ok()) return lorad_status; \
   } while (false)
 
