@@ -53,11 +53,30 @@ Scratch& ThreadScratch() {
   return scratch;
 }
 
-// Every comparison with NaN is false, so NaN never wins.
+// Rows are read in blocks: short enough for the stack, long enough for the compiler to vectorise
+// the loop over one.
+constexpr size_t kBlock = 256;
+
+// The lowest id of the largest logit. One pass: a block is searched only if its maximum is a new
+// one. Every comparison with NaN is false, so NaN never wins.
 Candidate Likeliest(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
   Candidate best{kNever, 0};
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > best.logit) best = {logits[i], static_cast<TokenId>(i)};
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const std::span<const float> block =
+        logits.subspan(begin).first(std::min(kBlock, logits.size() - begin));
+    std::array<float, kLanes> lanes;
+    lanes.fill(kNever);
+    size_t i = 0;
+    for (; i + kLanes <= block.size(); i += kLanes) {
+      for (size_t j = 0; j < kLanes; ++j)
+        lanes[j] = block[i + j] > lanes[j] ? block[i + j] : lanes[j];
+    }
+    for (; i < block.size(); ++i) lanes[0] = block[i] > lanes[0] ? block[i] : lanes[0];
+    const float max = *std::max_element(lanes.begin(), lanes.end());
+    if (!(max > best.logit)) continue;
+    const auto at = std::find(block.begin(), block.end(), max) - block.begin();
+    best = {max, static_cast<TokenId>(begin + static_cast<size_t>(at))};
   }
   return best;
 }
@@ -80,28 +99,34 @@ inline float ExpNonPositive(float x) {
   p = p * r * r + r + 1.0f;
   const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
   const float power = std::bit_cast<float>((exponent + 127) << 23);
-  return x > -87.0f ? p * power : 0.0f;
+  const float value = p * power;
+  return x > -87.0f ? value : 0.0f;
 }
 
-// weights[i] = exp((logits[i] - max) * scale); returns their sum. Sixteen partial sums: exact
-// enough, fast, one fixed order.
-double Weigh(std::span<const float> logits, float max, float scale, float* weights) {
-  constexpr size_t kLanes = 16;
-  std::array<double, kLanes> sums{};
+// Sum of `count` <= kBlock values, in an order that vectorises.
+double BlockSum(const float* values, size_t count) {
+  std::array<float, 16> lanes{};
   size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    std::array<float, kLanes> w;
-    for (size_t j = 0; j < kLanes; ++j) w[j] = ExpNonPositive((logits[i + j] - max) * scale);
-    for (size_t j = 0; j < kLanes; ++j) sums[j] += w[j];
-    if (weights != nullptr) std::copy(w.begin(), w.end(), weights + i);
+  for (; i + lanes.size() <= count; i += lanes.size()) {
+    for (size_t j = 0; j < lanes.size(); ++j) lanes[j] += values[i + j];
   }
   double sum = 0;
-  for (; i < logits.size(); ++i) {
-    const float w = ExpNonPositive((logits[i] - max) * scale);
-    if (weights != nullptr) weights[i] = w;
-    sum += w;
+  for (; i < count; ++i) sum += values[i];
+  for (float lane : lanes) sum += lane;
+  return sum;
+}
+
+// weights[i] = exp((logits[i] - max) * scale) unless weights is null; returns their sum.
+double Weigh(std::span<const float> logits, float max, float scale, float* weights) {
+  double sum = 0;
+  std::array<float, kBlock> values;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const float* const from = logits.data() + begin;
+    float* const to = weights == nullptr ? values.data() : weights + begin;
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) to[i] = ExpNonPositive((from[i] - max) * scale);
+    sum += BlockSum(to, count);
   }
-  for (double s : sums) sum += s;
   return sum;
 }
 
@@ -192,6 +217,34 @@ Candidate FindCut(const SamplingParams& params, std::span<const float> logits, f
   return MassCut(&scratch->candidates, scratch->weights, params.top_p * sum);
 }
 
+// The token at which the weights, summed by id, pass `uniform` of their total; `likeliest` if they
+// are all 0.
+TokenId Pick(std::span<const float> weights, double uniform, TokenId likeliest) {
+  double total = 0;
+  for (size_t begin = 0; begin < weights.size(); begin += kBlock) {
+    total += BlockSum(&weights[begin], std::min(kBlock, weights.size() - begin));
+  }
+  const double target = uniform * total;
+  double before = 0;
+  TokenId token = likeliest;
+  for (size_t begin = 0; begin < weights.size(); begin += kBlock) {
+    const size_t end = std::min(begin + kBlock, weights.size());
+    const double sum = BlockSum(&weights[begin], end - begin);
+    if (before + sum <= target) {
+      before += sum;
+      continue;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (weights[i] == 0) continue;
+      token = static_cast<TokenId>(i);  // the block's last one if rounding hides the place
+      before += weights[i];
+      if (before > target) break;
+    }
+    break;
+  }
+  return token;
+}
+
 TokenId Draw(const SamplingParams& params, std::span<const float> logits, int index,
              Scratch* scratch) {
   const Candidate best = Likeliest(logits);
@@ -200,26 +253,16 @@ TokenId Draw(const SamplingParams& params, std::span<const float> logits, int in
   const float scale = 1.0f / params.temperature;
   if (!std::isfinite(scale)) return best.id;
 
-  scratch->weights.resize(logits.size());
-  const double sum = Weigh(logits, best.logit, scale, scratch->weights.data());
-  const double uniform = UniformAt(params.seed, static_cast<uint64_t>(index));
-  const bool filtered = params.min_p > 0 || params.top_k > 0 || params.top_p < 1;
-  const Candidate cut = filtered ? FindCut(params, logits, best.logit, sum, scratch)
-                                 : Candidate{kNever, static_cast<TokenId>(logits.size()) - 1};
-  auto kept = [&](size_t i) { return !Before(cut, {logits[i], static_cast<TokenId>(i)}); };
-
-  double mass = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (kept(i)) mass += scratch->weights[i];
+  std::vector<float>& weights = scratch->weights;
+  weights.resize(logits.size());
+  const double sum = Weigh(logits, best.logit, scale, weights.data());
+  if (params.min_p > 0 || params.top_k > 0 || params.top_p < 1) {
+    const Candidate cut = FindCut(params, logits, best.logit, sum, scratch);
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (Before(cut, {logits[i], static_cast<TokenId>(i)})) weights[i] = 0;
+    }
   }
-  const double target = uniform * mass;
-  double walked = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!kept(i)) continue;
-    walked += scratch->weights[i];
-    if (walked > target) return static_cast<TokenId>(i);
-  }
-  return best.id;  // unreachable but for rounding: uniform < 1
+  return Pick(weights, UniformAt(params.seed, static_cast<uint64_t>(index)), best.id);
 }
 
 absl::Status CheckRange(std::string_view field, float value, float low, float high) {
@@ -290,8 +333,9 @@ SampledToken ScoreToken(std::span<const float> logits, TokenId token, int top_n)
   std::vector<Candidate>& best = ThreadScratch().candidates;
   best.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
+    // Later ties lose by id. NaN gets in only while there is room, at the end.
+    if (best.size() == n && !(logits[i] > best.back().logit)) continue;
     const Candidate candidate{std::isnan(logits[i]) ? kNever : logits[i], static_cast<TokenId>(i)};
-    if (best.size() == n && !Before(candidate, best.back())) continue;
     if (best.size() == n) best.pop_back();
     best.insert(std::upper_bound(best.begin(), best.end(), candidate, Before), candidate);
   }
