@@ -20,7 +20,7 @@
 namespace lorad {
 
 struct DecoderExecutorOptions {
-  ExecutorLimits limits;
+  ExecutorLimits limits = {};
   // Rows of logits computed at a time (long prompts that are scored go through in several such
   // chunks); 0: max_sequences.
   int max_logit_rows = 0;

@@ -25,15 +25,15 @@ struct AdapterUse {
 
 // Some consecutive tokens of one sequence.
 struct SequenceInput {
-  std::span<const TokenId> tokens;        // to be computed this step, at least one
+  std::span<const TokenId> tokens = {};        // to be computed this step, at least one
   int first_position = 0;                 // of tokens[0]; all before it are in the KV pages
-  std::span<const uint32_t> kv_pages;     // cover every position up to the last token's
-  std::span<const AdapterUse> adapters;   // ordered list; empty: the base model. At most one for now.
+  std::span<const uint32_t> kv_pages = {};     // cover every position up to the last token's
+  std::span<const AdapterUse> adapters = {};   // ordered list; empty: the base model. At most one for now.
   const Sampler* sampler = nullptr;       // sample after the last token; null: prefill that is not finished
   int sample_index = 0;                   // output index of that sample
   // Prompt scoring: if score_targets is not empty it has one entry a token of `tokens`: the token whose log-probability is
   // wanted at that position (the next one), or -1 for none.
-  std::span<const TokenId> score_targets;
+  std::span<const TokenId> score_targets = {};
   int score_top = 0;                      // likeliest alternatives at each scored position
 };
 

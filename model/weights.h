@@ -56,7 +56,7 @@ class TensorSource {
 
 struct WeightOptions {
   bool check_finite = false;  // refuse NaN and infinity (reads every value once more)
-  std::function<void(size_t done_bytes, size_t total_bytes)> progress;  // after each matrix
+  std::function<void(size_t done_bytes, size_t total_bytes)> progress = {};  // after each matrix
 };
 
 // Packs every tensor that the configuration asks for. Errors name the tensor.

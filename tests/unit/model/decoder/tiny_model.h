@@ -1,0 +1,114 @@
+// A tiny model with dummy weights on the reference backend, with a pool of its own: what executor
+// tests share.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "memory/base/check.h"
+#include "model/decoder_executor.h"
+#include "model/sites.h"
+
+namespace lorad {
+
+inline ModelConfig TinyConfig() {
+  ModelConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.vocab_size = 61;
+  config.hidden_size = 32;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.ffn_size = 48;
+  config.max_positions = 256;
+  config.rms_norm_eps = 1e-5f;
+  config.inv_freq = {1.0f, 0.1f, 0.01f, 0.001f};
+  return config;
+}
+
+// An adapter of random factors on every projection and the head, in the pool.
+struct TinyAdapter {
+  kernels::AdapterLayout layout;
+  std::vector<uint32_t> pages;
+
+  AdapterUse Use(float weight = 1.0f) const { return {&layout, pages, weight}; }
+};
+
+class TinyModel {
+ public:
+  explicit TinyModel(const DecoderExecutorOptions& options = {}, ModelConfig config = TinyConfig())
+      : config_(std::move(config)), backend_(kernels::NewReferenceBackend()) {
+    const kernels::KvGeometry geometry = KvGeometryOf(config_, options.page_tokens);
+    page_bytes_ = backend_->KvPageBytes(geometry);
+    auto pool = backend_->Allocate(page_bytes_ * kPages);
+    LORAD_CHECK(pool.ok());
+    pool_ = std::move(*pool);
+    slab_ = {pool_->data(), page_bytes_};
+    backend_->SetPool(slab_, geometry);
+    auto weights = MakeDummyWeights(config_, /*seed=*/17, backend_.get());
+    LORAD_CHECK(weights.ok());
+    executor_ = NewDecoderExecutor(config_, std::move(*weights), backend_.get(), options);
+  }
+
+  // Pages in an order that no contiguous layout would survive.
+  std::vector<uint32_t> TakePages(uint32_t count) {
+    std::vector<uint32_t> pages;
+    for (uint32_t i = 0; i < count; ++i) {
+      LORAD_CHECK(next_page_ < kPages);
+      pages.push_back(next_page_++ * 37 % kPages);
+    }
+    return pages;
+  }
+
+  std::unique_ptr<TinyAdapter> NewAdapter(uint32_t rank, uint64_t seed) {
+    std::vector<std::vector<float>> values;
+    std::vector<kernels::LowRankFactors> factors;
+    auto add = [&](uint32_t site, int out_begin, int out_cols, int in_cols) {
+      auto matrix = [&](int64_t rows, int64_t cols) {
+        std::vector<float>& v = values.emplace_back(static_cast<size_t>(rows * cols));
+        for (float& x : v) {
+          seed = seed * 6364136223846793005u + 1442695040888963407u;
+          x = static_cast<float>(static_cast<int32_t>(seed >> 32)) * 0x1.0p-33f;
+        }
+        return kernels::HostMatrix{kernels::DType::kF32, v.data(), rows, cols};
+      };
+      const kernels::HostMatrix a = matrix(rank, in_cols);
+      const kernels::HostMatrix b = matrix(out_cols, rank);
+      factors.push_back({site, static_cast<uint32_t>(out_begin), 0.5f, a, b});
+    };
+    values.reserve(static_cast<size_t>(config_.layers) * 14 + 2);
+    for (int layer = 0; layer < config_.layers; ++layer) {
+      for (const Projection& p : Projections(config_)) {
+        add(SiteIndex(layer, p.site), p.out_begin, p.out_cols, p.in_cols);
+      }
+    }
+    add(LmHeadSite(config_), 0, config_.vocab_size, config_.hidden_size);
+    auto adapter = std::make_unique<TinyAdapter>();
+    adapter->layout = backend_->PlanAdapter(factors, SiteCount(config_), page_bytes_);
+    adapter->pages = TakePages(adapter->layout.pages);
+    backend_->PackAdapter(adapter->layout, factors, slab_, adapter->pages);
+    return adapter;
+  }
+
+  const ModelConfig& config() const { return config_; }
+  kernels::Backend* backend() { return backend_.get(); }
+  DecoderExecutor& executor() { return *executor_; }
+
+ private:
+  static constexpr uint32_t kPages = 1024;  // coprime with 37
+
+  const ModelConfig config_;
+  const std::unique_ptr<kernels::Backend> backend_;
+  size_t page_bytes_ = 0;
+  std::unique_ptr<kernels::Buffer> pool_;
+  kernels::PageSlab slab_;
+  std::unique_ptr<DecoderExecutor> executor_;
+  uint32_t next_page_ = 0;
+};
+
+}  // namespace lorad
