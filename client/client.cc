@@ -15,7 +15,8 @@
 namespace lorad {
 namespace {
 
-constexpr int kMaxMessageBytes = 16 << 20;  // a page of 1000 adapters and logprobs of a long text fit
+constexpr int kMaxMessageBytes = 16
+                                 << 20;  // a page of 1000 adapters and logprobs of a long text fit
 constexpr int kListPageSize = 1000;
 
 std::shared_ptr<grpc::Channel> Connect(const ClientOptions& options) {

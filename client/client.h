@@ -1,8 +1,9 @@
-// Client: a connection to a lorad server. Messages are those of proto/lorad/v1 (every field is described there); errors are
-// absl::Status, whose details client/error.h decodes. No gRPC type appears here.
+// Client: a connection to a lorad server. Messages are those of proto/lorad/v1 (every field is
+// described there); errors are absl::Status, whose details client/error.h decodes. No gRPC type
+// appears here.
 //
-// Thread: any; calls may run at the same time. Blocking calls block their thread only. Callbacks of GenerateAsync run on the
-// library's threads, one at a time for one call; they must not block.
+// Thread: any; calls may run at the same time. Blocking calls block their thread only. Callbacks of
+// GenerateAsync run on the library's threads, one at a time for one call; they must not block.
 #pragma once
 
 #include <chrono>
@@ -25,8 +26,8 @@ inline constexpr char kDefaultAddress[] = "127.0.0.1:7433";
 
 struct ClientOptions {
   std::string address = kDefaultAddress;
-  // TCP connections; streams take turns on them. More than one matters with hundreds of streams: those of one connection
-  // share its flow-control window.
+  // TCP connections; streams take turns on them. More than one matters with hundreds of streams:
+  // those of one connection share its flow-control window.
   int connections = 1;
 };
 
@@ -63,8 +64,9 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // Blocks until the stream ends. `on_message` (in this thread, may be null) returns false to cancel. The final message's
-  // `finish`, or the status that ended the stream: Internal if it ended well but without `finish`.
+  // Blocks until the stream ends. `on_message` (in this thread, may be null) returns false to
+  // cancel. The final message's `finish`, or the status that ended the stream: Internal if it ended
+  // well but without `finish`.
   absl::StatusOr<v1::GenerateFinish> Generate(
       const v1::GenerateRequest& request,
       const std::function<bool(const v1::GenerateResponse&)>& on_message,
@@ -82,7 +84,8 @@ class Client {
 
   absl::StatusOr<v1::Adapter> CreateAdapter(const v1::CreateAdapterRequest& request,
                                             const CallOptions& options = {});
-  // Reads the directory's files twice (for their hashes, then to send them). `on_progress` may be null.
+  // Reads the directory's files twice (for their hashes, then to send them). `on_progress` may be
+  // null.
   absl::StatusOr<v1::Adapter> UploadAdapter(
       const AdapterUpload& upload,
       const std::function<void(int64_t sent_bytes, int64_t total_bytes)>& on_progress,

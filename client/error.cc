@@ -20,9 +20,8 @@ void Decode(const google::protobuf::Any& any, ErrorDetails* details) {
       details->fields.push_back({violation.field(), violation.description()});
     }
   } else if (google::rpc::RetryInfo retry; any.UnpackTo(&retry)) {
-    details->retry_after =
-        std::chrono::milliseconds(google::protobuf::util::TimeUtil::DurationToMilliseconds(
-            retry.retry_delay()));
+    details->retry_after = std::chrono::milliseconds(
+        google::protobuf::util::TimeUtil::DurationToMilliseconds(retry.retry_delay()));
   } else if (google::rpc::ResourceInfo resource; any.UnpackTo(&resource)) {
     details->resource_type = resource.resource_type();
     details->resource_name = resource.resource_name();

@@ -1,5 +1,5 @@
-// What a server says about a refused request. Client returns absl::Status whose payload is the server's google.rpc.Status;
-// these functions decode it. Pure functions, any thread.
+// What a server says about a refused request. Client returns absl::Status whose payload is the
+// server's google.rpc.Status; these functions decode it. Pure functions, any thread.
 #pragma once
 
 #include <chrono>

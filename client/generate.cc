@@ -1,4 +1,5 @@
-// Generate, blocking and not. The reactor owns everything that gRPC may touch and keeps itself alive until gRPC is done.
+// Generate, blocking and not. The reactor owns everything that gRPC may touch and keeps itself
+// alive until gRPC is done.
 #include <condition_variable>
 #include <mutex>
 #include <utility>

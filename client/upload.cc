@@ -20,7 +20,8 @@ struct LocalFile {
   v1::UploadFile description;
 };
 
-// Calls `take` with consecutive pieces of at most kChunkBytes until it returns false. The bytes read.
+// Calls `take` with consecutive pieces of at most kChunkBytes until it returns false. The bytes
+// read.
 absl::StatusOr<int64_t> ForEachChunk(const std::string& path,
                                      const std::function<bool(std::string_view)>& take) {
   std::ifstream in(path, std::ios::binary);
