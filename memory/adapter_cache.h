@@ -1,8 +1,7 @@
 // AdapterCache: which adapters' images are resident in the pool, who uses them, and which may go.
 // An adapter image is
 //   loading   pages taken, a loader thread writes them; never evicted
-//   resident  usable; `leases` running requests pin it; with none it is idle and may be evicted,
-//   least recently used first
+//   resident  usable; running requests pin it by leases; without one it is idle and may be evicted
 // An adapter that is not in the cache is *stored* (on disk only). Keys are version ids: a new
 // version of an adapter is another key, so old and new never mix.
 //
@@ -50,15 +49,15 @@ class AdapterCache {
   // had now, nothing changed. The pages may be written by a loader until FinishLoad.  REQUIRES: id
   // is not in the cache, pages >= 1.
   std::span<const uint32_t> BeginLoad(AdapterVersionId id, uint32_t pages, TimePoint now);
-  void FinishLoad(AdapterVersionId id,
-                  TimePoint now);       // loading -> resident.  REQUIRES: IsLoading(id)
-  void AbortLoad(AdapterVersionId id);  // loading -> gone.  REQUIRES: IsLoading(id)
+  // Loading -> resident, and loading -> gone.  REQUIRES of both: IsLoading(id).
+  void FinishLoad(AdapterVersionId id, TimePoint now);
+  void AbortLoad(AdapterVersionId id);
 
   // Pins a resident image; its pages stay where they are until the lease is released. Leases of one
   // image count. A retired image that is still here may be leased.  REQUIRES: IsResident(id).
   std::span<const uint32_t> Lease(AdapterVersionId id, TimePoint now);
-  void Release(AdapterVersionId id,
-               TimePoint now);  // REQUIRES: a lease on it that was not released
+  // REQUIRES: a lease on it that was not released.
+  void Release(AdapterVersionId id, TimePoint now);
 
   // The adapter is not wanted any more: its image goes now if idle, else with its last lease (or at
   // FinishLoad). Nothing happens if it is not in the cache.
