@@ -289,6 +289,7 @@ class PeftAdapterLoader {
     facts.max_rank = facts.ranks.back();
     facts.target_modules.assign(projections.begin(), projections.end());
     facts.base_model_name = config.base_model_name();
+    facts.alpha = config.alpha();
     for (const std::string& target : config.target_list()) {
       const bool used = std::any_of(modules_.begin(), modules_.end(), [&](const auto& entry) {
         return PeftAdapterConfig::NameMatches(entry.first, target);

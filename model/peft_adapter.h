@@ -26,6 +26,7 @@ namespace lorad {
 
 struct PeftAdapterFacts {
   int max_rank = 0;
+  double alpha = 0;                         // lora_alpha of the config, before any alpha_pattern
   std::vector<int> ranks;                   // distinct, ascending
   std::vector<std::string> target_modules;  // projections that have factors ("q_proj"), sorted
   std::vector<std::string>
