@@ -2,6 +2,7 @@
 // it until they end, so a version that was replaced or deleted lives exactly as long as somebody runs on it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -27,6 +28,15 @@ struct AdapterVersion {
   std::string sha256;                        // of its files, hex
   int64_t file_bytes = 0;
   std::chrono::system_clock::time_point create_time;
+  double alpha = 0;                          // lora_alpha of its config
+
+  // What may still change, by and for any thread.
+  struct Use {
+    std::atomic<int64_t> requests{0};      // that ran on it since the server started
+    std::atomic<int64_t> last_unix_ms{0};  // when one last began to; 0: never
+    std::atomic<bool> superseded{false};   // replaced or deleted: forget it with its last holder
+  };
+  mutable Use use;
 };
 
 }  // namespace lorad

@@ -178,9 +178,13 @@ void Engine::Handle(LoadedMessage message) {
   const AdapterVersionId id = message.version->id;
   if (message.status.ok()) {
     cache_.FinishLoad(id, now_);
+    for (const auto& s : waiting_) {
+      if (s->adapter() == nullptr || s->adapter()->id != id || s->admitted_before) continue;
+      s->adapter_load = now_ - std::max(s->request->arrival, load_started_[id]);
+    }
   } else {
     cache_.AbortLoad(id);
-    adapter_names_.erase(id);
+    held_.erase(id);
     FailWaitingFor(id, message.status);
   }
   const auto started = load_started_.find(id);
@@ -221,12 +225,13 @@ EngineSnapshot Engine::TakeSnapshot() const {
     if (s->adapter() != nullptr) ++users[s->adapter()->id].second;
   }
   const TimePoint now = parts_.clock->Now();
-  for (const auto& [id, name] : adapter_names_) {
+  for (const auto& [id, name_and_version] : held_) {
     const bool resident = cache_.IsResident(id);
     if (!resident && !cache_.IsLoading(id)) continue;
     const auto [running, waiting] = users[id];
     snapshot.adapters.push_back({.id = id,
-                                 .name = name,
+                                 .name = name_and_version.first,
+                                 .version = name_and_version.second,
                                  .state = resident ? AdapterState::kResident : AdapterState::kLoading,
                                  .pages = cache_.pages_of(id),
                                  .running = running,

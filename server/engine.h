@@ -47,6 +47,7 @@ struct EngineSnapshot {
   struct Adapter {
     AdapterVersionId id = 0;
     std::string name;
+    int64_t version = 0;
     AdapterState state = AdapterState::kStored;
     uint32_t pages = 0;
     int running = 0;
@@ -90,7 +91,8 @@ class Engine {
   // Refuses new requests from now on; those accepted go on.
   void BeginDrain();
   // True when nothing waits or runs.
-  bool idle() const { return unfinished_.load() == 0; }
+  bool idle() const { return unfinished() == 0; }
+  int unfinished() const { return unfinished_.load(); }
   bool draining() const { return draining_.load(); }
   // False after the executor failed: the daemon must exit.
   bool healthy() const { return healthy_.load(); }
@@ -172,7 +174,8 @@ class Engine {
   absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
-  absl::flat_hash_map<AdapterVersionId, std::string> adapter_names_;  // loading and resident
+  absl::flat_hash_map<AdapterVersionId, std::pair<std::string, int64_t>>
+      held_;  // name and version of what is loading or resident
   StepPlan plan_;
   StepReport report_;
   std::vector<RunningView> running_view_;

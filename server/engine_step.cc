@@ -136,9 +136,15 @@ void Engine::Admit(RequestId id) {
     s->adapters.push_back({.layout = &ref.version->layout,
                            .pages = cache_.Lease(ref.version->id, now_),
                            .weight = ref.weight});
+    ref.version->use.last_unix_ms.store(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                            std::chrono::system_clock::now().time_since_epoch())
+                                            .count());
   }
   s->running = true;
-  if (!std::exchange(s->admitted_before, true)) s->first_admission = now_;
+  if (!std::exchange(s->admitted_before, true)) {
+    s->first_admission = now_;
+    for (const AdapterRef& ref : s->request->adapters) ref.version->use.requests.fetch_add(1);
+  }
   waiting_count_.fetch_sub(1);
   auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
                                 [](RequestId i, const auto& r) { return i < r->id; });
@@ -158,7 +164,7 @@ void Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
       cache_.BeginLoad(version->id, version->layout.pages, now_);
   if (pages.empty()) return;  // only a preload can find none
   load_started_[version->id] = now_;
-  adapter_names_[version->id] = version->name;
+  held_[version->id] = {version->name, version->version};
   std::vector<uint32_t> copy(pages.begin(), pages.end());
   parts_.load_adapter(version, std::move(copy), [this, version](absl::Status status) {
     Post(LoadedMessage{version, std::move(status)});
@@ -317,7 +323,7 @@ void Engine::Publish() {
   RemoveFinished();
   notifier_.Post(&written_);
   const std::vector<AdapterVersionId> evicted = cache_.TakeEvicted();
-  for (AdapterVersionId id : evicted) adapter_names_.erase(id);
+  for (AdapterVersionId id : evicted) held_.erase(id);
   if (parts_.observer != nullptr) {
     report_.running = static_cast<int>(running_.size());
     report_.waiting = static_cast<int>(waiting_.size());

@@ -19,11 +19,11 @@ size_t PartialMatch(std::string_view text, std::string_view stop) {
 OutputText::OutputText(const Tokenizer* tokenizer, std::vector<std::string> stop_strings,
                        bool include_stop)
     : stop_strings_(std::move(stop_strings)), include_stop_(include_stop) {
-  if (tokenizer != nullptr) detokenizer_.emplace(*tokenizer, /*skip_special_tokens=*/true);
+  if (tokenizer != nullptr) detokenizer_ = tokenizer->NewDetokenizer(/*skip_special_tokens=*/true);
 }
 
 std::string OutputText::Push(TokenId token, bool allow_stop) {
-  if (!detokenizer_) return {};
+  if (detokenizer_ == nullptr) return {};
   held_ += detokenizer_->Push(token);
   return Release(allow_stop);
 }
@@ -53,7 +53,7 @@ std::string OutputText::Release(bool allow_stop) {
 }
 
 std::string OutputText::Flush() {
-  if (!detokenizer_) return {};
+  if (detokenizer_ == nullptr) return {};
   held_ += detokenizer_->Flush();
   return std::exchange(held_, {});
 }

@@ -2,6 +2,7 @@
 // still become a stop string, or half a character, is held back. One request's; engine thread only.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +28,7 @@ class OutputText {
  private:
   std::string Release(bool allow_stop);
 
-  std::optional<IncrementalDetokenizer> detokenizer_;
+  std::unique_ptr<IncrementalDetokenizer> detokenizer_;  // null: no text
   std::vector<std::string> stop_strings_;
   bool include_stop_;
   std::string held_;

@@ -15,8 +15,10 @@ Sequence::Sequence(RequestId id_in, std::unique_ptr<GenerationRequest> request_i
            request->include_stop_string) {
   tokens.reserve(request->prompt.size() + static_cast<size_t>(request->max_tokens));
   if (request->score) {
-    score_targets.assign(request->prompt.begin() + 1, request->prompt.end());
-    score_targets.push_back(-1);
+    score_targets.assign(tokens.size(), -1);
+    for (size_t i = static_cast<size_t>(request->score_from); i < tokens.size(); ++i) {
+      score_targets[i - 1] = tokens[i];
+    }
   }
 }
 
@@ -29,6 +31,7 @@ StreamEnd Sequence::End(absl::Status status, FinishReason reason, TimePoint now)
   end.usage = {.prompt_tokens = static_cast<int>(request->prompt.size()),
                .output_tokens = output_tokens()};
   end.timings.queue = (admitted_before ? first_admission : now) - request->arrival;
+  end.timings.adapter_load = adapter_load;
   if (output_tokens() > 0) end.timings.first_token = first_token - request->arrival;
   end.timings.total = now - request->arrival;
   end.timings.preemptions = preemptions;

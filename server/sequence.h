@@ -23,13 +23,14 @@ struct Sequence {
   Sampler sampler;
   OutputText text;
   std::vector<AdapterUse> adapters;          // while running: leased images
-  std::vector<TokenId> score_targets;        // [prompt]: the next token, -1 at the end; scoring only
+  std::vector<TokenId> score_targets;        // [prompt]: the next token where it is wanted, else -1; scoring only
   std::vector<SampledToken> scores;          // collected so far; scoring only
   bool running = false;
   bool finished = false;
   bool admitted_before = false;
   TimePoint first_admission, first_token, last_token;
   TimePoint paused_since = TimePoint::max();
+  Duration adapter_load{};  // waited for the adapter before the first admission
   int preemptions = 0;
 
   int output_tokens() const {

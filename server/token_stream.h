@@ -30,6 +30,7 @@ struct Usage {
 
 struct Timings {
   Duration queue{};          // arrival to first admission
+  Duration adapter_load{};   // of that, waiting for the adapter to become resident
   Duration first_token{};    // arrival to first token (TTFT)
   Duration total{};          // arrival to the end
   int preemptions = 0;

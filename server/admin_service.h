@@ -1,0 +1,48 @@
+// The Admin service: what the operator wants to know (model, pool, counters) and do (drain).
+#pragma once
+
+#include <lorad/v1/admin.grpc.pb.h>
+
+#include <chrono>
+#include <string>
+
+#include "server/adapter_catalog.h"
+#include "server/engine.h"
+#include "server/metrics.h"
+#include "server/work_queue.h"
+
+namespace lorad {
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  struct Parts {  // borrowed
+    Engine* engine = nullptr;
+    AdapterCatalog* catalog = nullptr;
+    const Metrics* metrics = nullptr;
+    WorkQueue* work = nullptr;  // its own: a drain occupies a thread
+    v1::Model model;            // constant, filled at start
+    size_t page_bytes = 0;
+    int page_tokens = 0;
+    std::chrono::system_clock::time_point start;
+    std::function<void()> on_drain;  // e.g. health becomes NOT_SERVING
+  };
+  explicit AdminService(Parts parts) : parts_(std::move(parts)) {}
+
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::Model* response) override;
+  grpc::ServerUnaryReactor* GetPool(grpc::CallbackServerContext* context,
+                                    const v1::GetPoolRequest* request,
+                                    v1::Pool* response) override;
+  grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
+                                     const v1::GetStatsRequest* request,
+                                     v1::Stats* response) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
+                                  const v1::DrainRequest* request,
+                                  v1::DrainResponse* response) override;
+
+ private:
+  const Parts parts_;
+};
+
+}  // namespace lorad

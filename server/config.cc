@@ -1,0 +1,243 @@
+#include "server/config.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "memory/adapter_store.h"
+#include "server/version.h"
+
+namespace lorad {
+namespace {
+
+constexpr char kDescription[] =
+    "lorad serves one base model and thousands of LoRA adapters from one process: requests for any mix of\n"
+    "adapters share each step of one batch, and adapters come and go while it serves.\n";
+
+constexpr char kFooter[] =
+    "\nExamples:\n"
+    "  lorad --model demo/model --adapter json=demo/adapters/json\n"
+    "  lorad --model /models/llama --pool-bytes 8GiB --adapter-root /srv/adapters --log-format json\n"
+    "  lorad --config /etc/lorad/lorad.toml --check-config\n"
+    "\n"
+    "Every option may stand in the file given with --config (TOML: max-running = 64). Then talk to it with loractl:\n"
+    "  loractl generate --adapter json 'name: Ann, age: 41'\n"
+    "\n"
+    "Exit status: 0 after a drain, 1 wrong configuration, 2 start-up failed, 70 the device failed (restart me).\n";
+
+void AddModelOptions(CLI::App& app, Config& c) {
+  app.add_option("--model", c.model,
+                 "Hugging Face directory of the base model (config.json, safetensors, tokenizer)")
+      ->required()
+      ->group("Model");
+  app.add_option("--model-name", c.model_name, "Name shown to clients [the directory's name]")
+      ->group("Model");
+  app.add_option("--load-format", c.load_format,
+                 "auto: read the weights; dummy: deterministic random weights from config.json alone")
+      ->check(CLI::IsMember({"auto", "dummy"}))
+      ->capture_default_str()
+      ->group("Model");
+  app.add_option("--max-model-len", c.max_model_len,
+                 "Longest prompt and output together, tokens [what the model was made for]")
+      ->group("Model");
+}
+
+void AddDeviceOptions(CLI::App& app, Config& c) {
+  app.add_option("--backend", c.backend,
+                 "auto, cpu, cuda, or reference (slow, plain fp32, for comparisons)")
+      ->check(CLI::IsMember({"auto", "cpu", "reference", "cuda"}))
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--cpu-isa", c.cpu_isa, "Instruction set of the CPU backend; auto measures at start")
+      ->check(CLI::IsMember({"auto", "amx", "avx512bf16", "avx512", "avx2", "portable"}))
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--threads", c.threads, "Threads of the CPU backend [all cores of this process]")
+      ->group("Device");
+  app.add_option("--pool-bytes", c.pool_bytes,
+                 "Memory of the page pool that KV cache and adapters share, e.g. 8GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("1GiB")
+      ->group("Device");
+  app.add_option("--page-tokens", c.page_tokens,
+                 "Tokens a KV page holds, a multiple of 16 [from the model: pages of 32 KiB or more]")
+      ->group("Device");
+}
+
+void AddAdapterOptions(CLI::App& app, Config& c) {
+  app.add_option("--state-dir", c.state_dir, "Where adapters are kept across restarts")
+      ->capture_default_str()
+      ->group("Adapters");
+  app.add_option("--adapter-root", c.adapter_roots,
+                 "Directory below which clients may name paths for CreateAdapter; may be repeated [none]")
+      ->group("Adapters");
+  app.add_option("--adapter", c.adapters,
+                 "name=path: take in this PEFT directory at start unless the name exists; may be repeated")
+      ->group("Adapters");
+  app.add_option("--max-rank", c.max_rank, "Greatest rank of an adapter")
+      ->capture_default_str()
+      ->group("Adapters");
+  app.add_option("--max-adapters", c.max_adapters, "The most adapters kept")
+      ->capture_default_str()
+      ->group("Adapters");
+  app.add_option("--max-upload-bytes", c.max_upload_bytes, "Greatest size of one adapter's files")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("1GiB")
+      ->group("Adapters");
+  app.add_option("--loader-threads", c.loader_threads, "Threads that check and load adapters")
+      ->capture_default_str()
+      ->group("Adapters");
+}
+
+void AddSchedulingOptions(CLI::App& app, Config& c) {
+  app.add_option("--max-running", c.max_running, "Requests in the batch at a time")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--max-waiting", c.max_waiting, "Requests in the queue; more are refused")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--max-step-tokens", c.max_step_tokens, "Tokens computed in one step")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--max-chunk-tokens", c.max_chunk_tokens, "Of one prompt in one step")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--default-max-tokens", c.default_max_tokens, "max_tokens of requests without one")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--slow-reader-timeout", c.slow_reader_timeout_s,
+                 "Seconds until a request whose client does not read is ended")
+      ->capture_default_str()
+      ->group("Scheduling");
+}
+
+void AddServerOptions(CLI::App& app, Config& c) {
+  app.add_option("--listen", c.listen, "gRPC address; port 0 takes any free one")
+      ->capture_default_str()
+      ->group("Server");
+  app.add_option("--metrics-listen", c.metrics_listen,
+                 "HTTP address of /metrics for Prometheus; empty: none")
+      ->capture_default_str()
+      ->group("Server");
+  app.add_flag("--allow-remote", c.allow_remote,
+               "Allow addresses other than loopback. There is no authentication: only behind a proxy that has it")
+      ->group("Server");
+  app.add_option("--reflection", c.reflection, "gRPC server reflection (grpcurl and the like)")
+      ->capture_default_str()
+      ->group("Server");
+  app.add_option("--drain-timeout", c.drain_timeout_s,
+                 "Seconds that running requests may take after SIGTERM")
+      ->capture_default_str()
+      ->group("Server");
+  app.add_option("--log-level", c.log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str()
+      ->group("Logs");
+  app.add_option("--log-format", c.log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str()
+      ->group("Logs");
+  app.add_flag("--check-config", c.check_only, "Check the configuration and exit")->configurable(false);
+  app.add_flag("--validate-books", c.validate_books,
+               "Check every page and reference after every step (slow; for tests)")
+      ->group("");
+}
+
+bool IsLoopback(const std::string& address) {
+  return address.starts_with("127.") || address.starts_with("localhost:") ||
+         address.starts_with("[::1]:") || address.starts_with("unix:");
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> Config::AdapterList() const {
+  std::vector<std::pair<std::string, std::string>> list;
+  for (const std::string& adapter : adapters) {
+    const size_t at = adapter.find('=');
+    list.emplace_back(adapter.substr(0, at), adapter.substr(at + 1));
+  }
+  return list;
+}
+
+absl::Status ValidateConfig(const Config& c) {
+  std::vector<std::string> problems;
+  const auto require = [&problems](bool ok, std::string text) {
+    if (!ok) problems.push_back(std::move(text));
+  };
+  std::error_code ec;
+  require(std::filesystem::is_directory(c.model, ec),
+          fmt::format("--model: {} is not a directory", c.model));
+  require(c.max_model_len >= 0, "--max-model-len: must not be negative");
+  require(c.threads >= 0 && c.threads <= 1024, "--threads: must be in [0, 1024]");
+  require(c.pool_bytes >= (uint64_t{1} << 20), "--pool-bytes: must be at least 1MiB");
+  require(c.page_tokens >= 0 && c.page_tokens % 16 == 0 && c.page_tokens <= 4096,
+          "--page-tokens: must be a multiple of 16, at most 4096");
+  require(!c.state_dir.empty(), "--state-dir: must not be empty");
+  for (const std::string& root : c.adapter_roots) {
+    require(std::filesystem::is_directory(root, ec),
+            fmt::format("--adapter-root: {} is not a directory", root));
+  }
+  std::set<std::string> names;
+  for (const std::string& adapter : c.adapters) {
+    const size_t at = adapter.find('=');
+    const std::string name = adapter.substr(0, at);
+    require(at != std::string::npos && at + 1 < adapter.size(),
+            fmt::format("--adapter: {} is not name=path", adapter));
+    require(ValidateAdapterId(name).ok(), fmt::format("--adapter: {} is not a valid name", name));
+    require(names.insert(name).second, fmt::format("--adapter: {} is given twice", name));
+  }
+  require(c.max_rank >= 1 && c.max_rank <= 256, "--max-rank: must be in [1, 256]");
+  require(c.max_adapters >= 1, "--max-adapters: must be positive");
+  require(c.loader_threads >= 1 && c.loader_threads <= 64, "--loader-threads: must be in [1, 64]");
+  require(c.max_running >= 1 && c.max_running <= 4096, "--max-running: must be in [1, 4096]");
+  require(c.max_waiting >= 1, "--max-waiting: must be positive");
+  require(c.max_step_tokens >= c.max_running && c.max_step_tokens <= 65536,
+          "--max-step-tokens: must be in [max-running, 65536]");
+  require(c.max_chunk_tokens >= 1, "--max-chunk-tokens: must be positive");
+  require(c.default_max_tokens >= 1, "--default-max-tokens: must be positive");
+  require(c.slow_reader_timeout_s > 0, "--slow-reader-timeout: must be positive");
+  require(c.drain_timeout_s >= 0, "--drain-timeout: must not be negative");
+  for (const auto& [flag, address] : {std::pair("--listen", c.listen),
+                                      std::pair("--metrics-listen", c.metrics_listen)}) {
+    if (address.empty() && std::string_view(flag) == "--metrics-listen") continue;
+    require(address.find(':') != std::string::npos, fmt::format("{}: {} is not host:port", flag, address));
+    require(c.allow_remote || IsLoopback(address),
+            fmt::format("{}: {} is not a loopback address; without authentication this needs --allow-remote",
+                        flag, address));
+  }
+  if (problems.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("{}", fmt::join(problems, "\n")));
+}
+
+std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv) {
+  Config config;
+  CLI::App app(kDescription, "lorad");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("lorad ") + kVersion);
+  app.set_config("--config", "", "TOML file with any of these options; the command line wins");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.get_formatter()->column_width(34);
+  AddModelOptions(app, config);
+  AddDeviceOptions(app, config);
+  AddAdapterOptions(app, config);
+  AddSchedulingOptions(app, config);
+  AddServerOptions(app, config);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    std::ostringstream out, err;
+    const int code = app.exit(e, out, err);
+    return ExitNow{code == 0 ? 0 : 1, code == 0 ? out.str() : err.str()};
+  }
+  const absl::Status status = ValidateConfig(config);
+  if (!status.ok()) {
+    return ExitNow{1, fmt::format("The configuration is not valid:\n{}\n", std::string(status.message()))};
+  }
+  if (config.check_only) return ExitNow{0, "The configuration is valid.\n"};
+  return config;
+}
+
+}  // namespace lorad

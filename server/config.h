@@ -1,0 +1,74 @@
+// Config: everything an operator can set, from the command line or a TOML file, checked whole before anything starts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace lorad {
+
+struct Config {
+  // The model.
+  std::string model;                 // directory
+  std::string model_name;            // empty: the directory's name
+  std::string load_format = "auto";  // auto, dummy
+  int max_model_len = 0;             // tokens; 0: what the model was made for
+
+  // The device.
+  std::string backend = "auto";  // auto, cpu, reference, cuda
+  std::string cpu_isa = "auto";
+  int threads = 0;               // 0: every core this process may use
+  uint64_t pool_bytes = uint64_t{1} << 30;
+  int page_tokens = 0;           // 0: chosen from the model
+
+  // Adapters.
+  std::string state_dir = "lorad-state";
+  std::vector<std::string> adapter_roots;
+  std::vector<std::string> adapters;  // "name=path", taken in at start if not there
+  int max_rank = 256;
+  int max_adapters = 10000;
+  uint64_t max_upload_bytes = uint64_t{1} << 30;
+  int loader_threads = 2;
+
+  // Scheduling.
+  int max_running = 64;
+  int max_waiting = 1024;
+  int max_step_tokens = 512;
+  int max_chunk_tokens = 256;
+  int default_max_tokens = 256;
+  double slow_reader_timeout_s = 60;
+
+  // The front door.
+  std::string listen = "127.0.0.1:7433";
+  std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics endpoint
+  bool allow_remote = false;
+  bool reflection = true;
+  double drain_timeout_s = 30;
+
+  // Logs.
+  std::string log_level = "info";
+  std::string log_format = "text";  // text, json
+
+  bool check_only = false;
+  bool validate_books = false;
+
+  // "foo=/path" of `adapters`, split.  REQUIRES: checked.
+  std::vector<std::pair<std::string, std::string>> AdapterList() const;
+};
+
+struct ExitNow {
+  int code = 0;
+  std::string text;  // for stdout if code is 0, else stderr
+};
+
+// Either a whole valid configuration, or what to print and exit with (help, version, every problem found).
+std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv);
+
+// All problems at once, one a line; OK if there are none.
+absl::Status ValidateConfig(const Config& config);
+
+}  // namespace lorad

@@ -1,0 +1,340 @@
+#include "server/daemon.h"
+
+#include <fmt/format.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "memory/adapter_store.h"
+#include "memory/base/error_detail.h"
+#include "memory/base/status_macros.h"
+#include "model/decoder_executor.h"
+#include "model/model_tensors.h"
+#include "model/weights.h"
+#include "server/adapter_catalog.h"
+#include "server/adapters_service.h"
+#include "server/admin_service.h"
+#include "server/engine.h"
+#include "server/inference_service.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/model_facts.h"
+#include "server/request_log.h"
+#include "server/version.h"
+#include "server/work_queue.h"
+
+namespace lorad {
+namespace {
+
+constexpr int kMaxMessageBytes = 8 << 20;
+constexpr int kMaxMetadataBytes = 16 << 10;
+constexpr size_t kMinPageBytes = 32 << 10;
+constexpr const char* kServices[] = {"", "lorad.v1.Inference", "lorad.v1.Adapters", "lorad.v1.Admin"};
+
+absl::Status Explain(std::string_view what, const absl::Status& status) {
+  return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const Config& config) {
+  if (config.backend == "cuda") {
+    return absl::FailedPreconditionError("--backend=cuda: this build has no CUDA backend");
+  }
+  if (config.backend == "reference") return kernels::NewReferenceBackend();
+  return kernels::NewCpuBackend({.threads = config.threads, .isa = config.cpu_isa});
+}
+
+kernels::KvGeometry ChooseGeometry(const Config& config, const ModelConfig& model,
+                                   const kernels::Backend& backend) {
+  kernels::KvGeometry geometry{.layers = model.layers,
+                               .kv_heads = model.kv_heads,
+                               .head_dim = model.head_dim,
+                               .page_tokens = config.page_tokens == 0 ? 16 : config.page_tokens};
+  while (config.page_tokens == 0 && backend.KvPageBytes(geometry) < kMinPageBytes) {
+    geometry.page_tokens += 16;
+  }
+  return geometry;
+}
+
+}  // namespace
+
+// Members in the order of construction; destroyed in the opposite order.
+struct Daemon::Parts {
+  Config config;
+  SteadyClock clock;
+  Metrics metrics;
+  ModelConfig model;
+  std::unique_ptr<Tokenizer> tokenizer;  // null: the model has none
+  std::unique_ptr<kernels::Backend> backend;
+  kernels::KvGeometry geometry;
+  std::unique_ptr<kernels::Buffer> pool_buffer;
+  kernels::PageSlab slab;
+  std::unique_ptr<PagePool> pool;
+  std::unique_ptr<DecoderExecutor> executor;
+  std::unique_ptr<AdapterStore> store;
+  std::unique_ptr<RequestLog> observer;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<AdapterCatalog> catalog;
+  std::unique_ptr<WorkQueue> work;        // after what its tasks use: joined first
+  std::unique_ptr<WorkQueue> admin_work;
+  std::unique_ptr<InferenceService> inference;
+  std::unique_ptr<AdaptersService> adapters;
+  std::unique_ptr<AdminService> admin;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+  int metrics_port = 0;
+
+  absl::Status LoadModel();
+  absl::Status MakePool();
+  absl::Status OpenAdapters();
+  void MakeEngine();
+  void MakeServices();
+  absl::Status Listen();
+  void SetServing(bool serving);
+  int MaxModelLen() const;
+};
+
+absl::Status Daemon::Parts::LoadModel() {
+  LORAD_ASSIGN_OR_RETURN(model, LoadModelConfig(config.model));
+  auto loaded = Tokenizer::Load(config.model);
+  if (loaded.ok()) {
+    tokenizer = std::move(*loaded);
+  } else if (!absl::IsNotFound(loaded.status())) {
+    return Explain("tokenizer", loaded.status());
+  }
+  LORAD_ASSIGN_OR_RETURN(backend, MakeBackend(config));
+  Log(LogLevel::kInfo, "loading model",
+      {{"model", config.model_name}, {"architecture", model.architecture},
+       {"backend", std::string(backend->name())}, {"layers", model.layers}});
+  int shown = -1;
+  const auto progress = [&shown](size_t done, size_t total) {
+    const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
+    if (percent / 10 == shown) return;
+    shown = percent / 10;
+    Log(LogLevel::kInfo, "loading weights", {{"percent", percent}, {"mib", done >> 20}});
+  };
+  std::unique_ptr<ModelWeights> weights;
+  if (config.load_format == "dummy") {
+    LORAD_ASSIGN_OR_RETURN(weights, MakeDummyWeights(model, /*seed=*/0, backend.get(), {.progress = progress}));
+  } else {
+    LORAD_ASSIGN_OR_RETURN(const ModelTensors tensors, ModelTensors::Open(config.model));
+    LORAD_ASSIGN_OR_RETURN(weights, LoadWeights(model, tensors, backend.get(), {.progress = progress}));
+  }
+  executor = std::make_unique<DecoderExecutor>(
+      model, std::move(weights), backend.get(),
+      DecoderExecutorOptions{.limits = {.max_rows = config.max_step_tokens,
+                                        .max_sequences = config.max_running},
+                             .max_logit_rows = 0,
+                             .page_tokens = ChooseGeometry(config, model, *backend).page_tokens});
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Parts::MakePool() {
+  geometry = ChooseGeometry(config, model, *backend);
+  slab.page_bytes = backend->KvPageBytes(geometry);
+  const uint64_t pages = config.pool_bytes / slab.page_bytes;
+  if (pages < 4 || pages > UINT32_MAX) {
+    return absl::InvalidArgumentError(
+        fmt::format("--pool-bytes {} makes {} pages of {} bytes", config.pool_bytes, pages, slab.page_bytes));
+  }
+  LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
+  slab.data = pool_buffer->data();
+  backend->SetPool(slab, geometry);
+  pool = std::make_unique<PagePool>(static_cast<uint32_t>(pages), slab.page_bytes);
+  Log(LogLevel::kInfo, "pool", {{"pages", pages}, {"page_bytes", slab.page_bytes},
+                                {"page_tokens", geometry.page_tokens}});
+  return absl::OkStatus();
+}
+
+int Daemon::Parts::MaxModelLen() const {
+  const int64_t room = int64_t{pool->total_pages()} * geometry.page_tokens;
+  const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
+  return static_cast<int>(std::min(wanted, room));
+}
+
+void Daemon::Parts::MakeEngine() {
+  EngineOptions options;
+  options.policy = {.max_step_tokens = config.max_step_tokens,
+                    .max_sequences = config.max_running,
+                    .max_chunk_tokens = config.max_chunk_tokens,
+                    .max_adapter_loads = config.loader_threads,
+                    .page_tokens = geometry.page_tokens,
+                    .reserve_pages = pool->total_pages() / 100};
+  options.vocab_size = model.vocab_size;
+  options.max_model_len = MaxModelLen();
+  options.max_waiting = config.max_waiting;
+  options.slow_reader_timeout =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(config.slow_reader_timeout_s));
+  options.validate_books = config.validate_books;
+  observer = std::make_unique<RequestLog>(&metrics);
+  engine = std::make_unique<Engine>(
+      Engine::Parts{.executor = executor.get(),
+                    .pool = pool.get(),
+                    .tokenizer = tokenizer.get(),
+                    .observer = observer.get(),
+                    .clock = &clock,
+                    .load_adapter =
+                        [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
+                               std::function<void(absl::Status)> done) {
+                          work->Post([this, version = std::move(version), pages = std::move(pages),
+                                      done = std::move(done)] {
+                            done(catalog->LoadImage(*version, slab, pages));
+                          });
+                        }},
+      options);
+}
+
+absl::Status Daemon::Parts::OpenAdapters() {
+  LORAD_ASSIGN_OR_RETURN(store, AdapterStore::Open(
+                                    config.state_dir, {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes)}));
+  AdapterLimits limits;
+  limits.max_rank = config.max_rank;
+  std::vector<std::filesystem::path> roots(config.adapter_roots.begin(), config.adapter_roots.end());
+  catalog = std::make_unique<AdapterCatalog>(
+      AdapterCatalog::Parts{.store = store.get(),
+                            .model = &model,
+                            .backend = backend.get(),
+                            .page_bytes = slab.page_bytes,
+                            .pool_pages = pool->total_pages(),
+                            .limits = limits,
+                            .max_adapters = config.max_adapters,
+                            .roots = std::move(roots)},
+      [this](AdapterVersionId id) { engine->Retire(id); },
+      [this](int n) { metrics.SetStoredAdapters(n); });
+  for (const std::string& why : store->recovery().quarantined) {
+    Log(LogLevel::kWarn, "adapter quarantined", {{"why", why}});
+  }
+  for (const std::string& why : catalog->Recover()) Log(LogLevel::kWarn, "adapter skipped", {{"why", why}});
+  for (const auto& [name, path] : config.AdapterList()) {
+    if (catalog->Resolve(name).ok()) continue;
+    const auto created = catalog->Import(path, name);
+    if (!created.ok()) return Explain(fmt::format("--adapter {}", name), created.status());
+  }
+  Log(LogLevel::kInfo, "adapters", {{"stored", catalog->List().size()}});
+  return absl::OkStatus();
+}
+
+void Daemon::Parts::MakeServices() {
+  work = std::make_unique<WorkQueue>(config.loader_threads);
+  admin_work = std::make_unique<WorkQueue>(1);
+  const RequestContext context{.model = &model,
+                               .tokenizer = tokenizer.get(),
+                               .max_model_len = MaxModelLen(),
+                               .default_max_tokens = config.default_max_tokens};
+  inference = std::make_unique<InferenceService>(InferenceService::Parts{
+      .engine = engine.get(),
+      .adapters = catalog.get(),
+      .clock = &clock,
+      .context = context,
+      .on_refused = [this](const absl::Status& status) { observer->OnRefused(status); }});
+  adapters = std::make_unique<AdaptersService>(AdaptersService::Parts{
+      .catalog = catalog.get(), .engine = engine.get(), .work = work.get(), .page_bytes = slab.page_bytes});
+  const auto now = std::chrono::system_clock::now();
+  admin = std::make_unique<AdminService>(AdminService::Parts{
+      .engine = engine.get(),
+      .catalog = catalog.get(),
+      .metrics = &metrics,
+      .work = admin_work.get(),
+      .model = DescribeModel({.config = config,
+                              .model = model,
+                              .backend = std::string(backend->name()),
+                              .weight_bytes = executor->weight_bytes(),
+                              .parameters = static_cast<int64_t>(CountWeights(model)),
+                              .max_model_len = MaxModelLen(),
+                              .start = now}),
+      .page_bytes = slab.page_bytes,
+      .page_tokens = geometry.page_tokens,
+      .start = now,
+      .on_drain = [this] { SetServing(false); }});
+}
+
+absl::Status Daemon::Parts::Listen() {
+  if (!config.metrics_listen.empty()) {
+    LORAD_ASSIGN_OR_RETURN(metrics_port, metrics.Serve(config.metrics_listen));
+  }
+  metrics.SetInfo(kVersion, config.model_name, std::string(backend->name()));
+  grpc::EnableDefaultHealthCheckService(true);
+  if (config.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(), &port);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.RegisterService(inference.get());
+  builder.RegisterService(adapters.get());
+  builder.RegisterService(admin.get());
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(fmt::format("cannot listen on {}", config.listen));
+  }
+  SetServing(true);
+  return absl::OkStatus();
+}
+
+void Daemon::Parts::SetServing(bool serving) {
+  if (server == nullptr) return;
+  for (const char* service : kServices) {
+    server->GetHealthCheckService()->SetServingStatus(service, serving);
+  }
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+  auto owned = std::make_unique<Parts>();
+  Parts& parts = *owned;
+  parts.config = config;
+  if (parts.config.model_name.empty()) {
+    parts.config.model_name = std::filesystem::weakly_canonical(config.model).filename().string();
+  }
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(owned)));  // stops what was started on an error
+  LORAD_RETURN_IF_ERROR(parts.LoadModel());
+  LORAD_RETURN_IF_ERROR(parts.MakePool());
+  parts.MakeEngine();
+  LORAD_RETURN_IF_ERROR(parts.OpenAdapters());
+  parts.MakeServices();
+  parts.engine->Start();
+  LORAD_RETURN_IF_ERROR(parts.Listen());
+  Log(LogLevel::kInfo, "serving",
+      {{"grpc_port", parts.port}, {"metrics_port", parts.metrics_port}, {"max_model_len", parts.MaxModelLen()}});
+  return daemon;
+}
+
+Daemon::~Daemon() {
+  Parts& p = *parts_;
+  if (p.server != nullptr) p.server->Shutdown(std::chrono::system_clock::now());
+  if (p.engine != nullptr) p.engine->Stop();
+  if (p.server != nullptr) p.server->Wait();
+  p.server.reset();
+  p.admin_work.reset();
+  p.work.reset();
+}
+
+bool Daemon::healthy() const { return parts_->engine->healthy(); }
+int Daemon::port() const { return parts_->port; }
+int Daemon::metrics_port() const { return parts_->metrics_port; }
+
+void Daemon::Drain() {
+  Parts& p = *parts_;
+  p.SetServing(false);
+  p.engine->BeginDrain();
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::duration<double>(p.config.drain_timeout_s);
+  while (!p.engine->idle() && p.engine->healthy() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  Log(LogLevel::kInfo, "drained", {{"left", p.engine->unfinished()}});
+  p.engine->Stop();  // what is left gets UNAVAILABLE
+  p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+}
+
+}  // namespace lorad

@@ -1,0 +1,246 @@
+#include "server/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/exposer.h>
+
+#include <algorithm>
+#include <exception>
+#include <vector>
+
+namespace lorad {
+namespace {
+
+using prometheus::Histogram;
+using Buckets = Histogram::BucketBoundaries;
+
+const Buckets kLatencyBuckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,
+                                 .75,  1,    2.5, 5,   7.5, 10,  20,  40, 80,  160};
+const Buckets kInterTokenBuckets = {.001, .0025, .005, .0075, .01, .015, .02, .03, .04,
+                                    .05,  .075,  .1,   .15,   .2,  .3,   .5,  1,   2.5};
+const Buckets kLoadBuckets = {.001, .002, .004, .008, .016, .032, .064, .128,
+                              .256, .512, 1,    2,    4,    8,    16,   32};
+const Buckets kCountBuckets = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+
+Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help,
+                         const Buckets& buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+}
+
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name,
+                                 const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, const char* help,
+                             const prometheus::Labels& labels = {}) {
+  // Register returns the family that is already there if it is the same.
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add(labels);
+}
+
+const char* Outcome(absl::StatusCode code, FinishReason reason) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return reason == FinishReason::kStopToken    ? "stop_token"
+             : reason == FinishReason::kStopString ? "stop_string"
+             : reason == FinishReason::kScored     ? "scored"
+                                                   : "length";
+    case absl::StatusCode::kCancelled:
+      return "cancelled";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "deadline";
+    case absl::StatusCode::kInvalidArgument:
+      return "invalid";
+    case absl::StatusCode::kNotFound:
+      return "not_found";
+    case absl::StatusCode::kResourceExhausted:
+      return "exhausted";
+    case absl::StatusCode::kUnavailable:
+      return "unavailable";
+    default:
+      return "error";
+  }
+}
+
+constexpr char kPagesName[] = "lorad_pool_pages";
+constexpr char kPagesHelp[] = "Pages of the pool by use";
+constexpr char kAdaptersName[] = "lorad_adapters";
+constexpr char kAdaptersHelp[] =
+    "Adapters by state; stored counts all, resident includes those in use";
+constexpr char kLoadsName[] = "lorad_adapter_loads_total";
+constexpr char kLoadsHelp[] = "Adapter loads into the pool by outcome";
+
+}  // namespace
+
+class Metrics::Exposer {
+ public:
+  explicit Exposer(const std::string& address) : exposer_(address, 1) {}
+  prometheus::Exposer exposer_;
+};
+
+Metrics::Metrics()
+    : registry_(std::make_shared<prometheus::Registry>(
+          prometheus::Registry::InsertBehavior::Merge)),
+      requests_(prometheus::BuildCounter()
+                    .Name("lorad_requests_total")
+                    .Help("Requests that ended, by outcome")
+                    .Register(*registry_)),
+      prompt_tokens_(MakeCounter(*registry_, "lorad_prompt_tokens_total",
+                                 "Prompt tokens of requests that ended")),
+      output_tokens_(MakeCounter(*registry_, "lorad_output_tokens_total", "Tokens generated")),
+      preemptions_(MakeCounter(*registry_, "lorad_preemptions_total",
+                               "Running sequences that lost their pages and are computed again")),
+      evictions_(MakeCounter(*registry_, "lorad_adapter_evictions_total",
+                             "Idle adapters evicted from the pool")),
+      loads_ok_(prometheus::BuildCounter().Name(kLoadsName).Help(kLoadsHelp).Register(*registry_)
+                    .Add({{"outcome", "ok"}})),
+      loads_failed_(prometheus::BuildCounter().Name(kLoadsName).Help(kLoadsHelp)
+                        .Register(*registry_).Add({{"outcome", "failed"}})),
+      ttft_(MakeHistogram(*registry_, "lorad_time_to_first_token_seconds",
+                          "From a request's arrival to its first token", kLatencyBuckets)),
+      inter_token_(MakeHistogram(*registry_, "lorad_inter_token_latency_seconds",
+                                 "Between two tokens of one request", kInterTokenBuckets)),
+      queue_(MakeHistogram(*registry_, "lorad_queue_time_seconds",
+                           "From a request's arrival to its first place in a batch",
+                           kLatencyBuckets)),
+      latency_(MakeHistogram(*registry_, "lorad_request_latency_seconds",
+                             "From a request's arrival to its end", kLatencyBuckets)),
+      load_seconds_(MakeHistogram(*registry_, "lorad_adapter_load_seconds",
+                                  "From the start of an adapter's load to its being resident",
+                                  kLoadBuckets)),
+      step_seconds_(MakeHistogram(*registry_, "lorad_step_seconds", "One step of the engine",
+                                  kInterTokenBuckets)),
+      step_tokens_(MakeHistogram(*registry_, "lorad_step_tokens", "Tokens computed in one step",
+                                 kCountBuckets)),
+      batch_sequences_(MakeHistogram(*registry_, "lorad_batch_sequences",
+                                     "Sequences that run in one step", kCountBuckets)),
+      batch_adapters_(MakeHistogram(*registry_, "lorad_batch_adapters",
+                                    "Distinct adapters that run in one step", kCountBuckets)),
+      running_(MakeGauge(*registry_, "lorad_requests_running", "Requests in the batch")),
+      waiting_(MakeGauge(*registry_, "lorad_requests_waiting", "Requests in the queue")),
+      pages_free_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "free"}})),
+      pages_kv_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv"}})),
+      pages_adapter_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "adapter"}})),
+      adapters_stored_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "stored"}})),
+      adapters_loading_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "loading"}})),
+      adapters_resident_(
+          MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "resident"}})),
+      adapters_in_use_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "in_use"}})) {
+  for (auto code : {absl::StatusCode::kCancelled, absl::StatusCode::kDeadlineExceeded,
+                    absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound,
+                    absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable,
+                    absl::StatusCode::kInternal}) {
+    OutcomeCounter(code, FinishReason::kLength);  // series exist before their first event
+  }
+  for (auto reason : {FinishReason::kStopToken, FinishReason::kStopString, FinishReason::kLength,
+                      FinishReason::kScored}) {
+    OutcomeCounter(absl::StatusCode::kOk, reason);
+  }
+}
+
+Metrics::~Metrics() = default;
+
+absl::StatusOr<int> Metrics::Serve(const std::string& address) {
+  try {
+    exposer_ = std::make_unique<Exposer>(address);
+    exposer_->exposer_.RegisterCollectable(registry_);
+    return exposer_->exposer_.GetListeningPorts().at(0);
+  } catch (const std::exception& e) {
+    return absl::UnavailableError(fmt::format("metrics: cannot listen on {}: {}", address, e.what()));
+  }
+}
+
+prometheus::Counter& Metrics::OutcomeCounter(absl::StatusCode code, FinishReason reason) {
+  return requests_.Add({{"outcome", Outcome(code, reason)}});
+}
+
+void Metrics::OnStep(const StepReport& report) {
+  step_seconds_.Observe(Seconds(report.plan + report.execute));
+  step_tokens_.Observe(report.prefill_tokens + report.decode_tokens);
+  batch_sequences_.Observe(report.sequences);
+  batch_adapters_.Observe(report.adapters);
+  output_tokens_.Increment(report.sampled_tokens);
+  preemptions_.Increment(report.preemptions);
+  totals_.output_tokens += report.sampled_tokens;
+  totals_.preemptions += report.preemptions;
+  totals_.steps += 1;
+  totals_.step_ns += (report.plan + report.execute).count();
+}
+
+void Metrics::OnGauges(const GaugeReport& report) {
+  running_.Set(report.running);
+  waiting_.Set(report.waiting);
+  pages_free_.Set(report.pages_free);
+  pages_kv_.Set(report.pages_kv);
+  pages_adapter_.Set(report.pages_adapter);
+  adapters_loading_.Set(report.adapters_loading);
+  adapters_resident_.Set(report.adapters_resident);
+  adapters_in_use_.Set(report.adapters_in_use);
+}
+
+void Metrics::OnInterToken(std::span<const double> seconds) {
+  // One call a step, whatever the batch: bucket counts first, then the histogram's lock once.
+  std::vector<double> increments(kInterTokenBuckets.size() + 1, 0.0);
+  double sum = 0;
+  for (double s : seconds) {
+    const auto at = std::lower_bound(kInterTokenBuckets.begin(), kInterTokenBuckets.end(), s);
+    increments[static_cast<size_t>(at - kInterTokenBuckets.begin())] += 1;
+    sum += s;
+  }
+  inter_token_.ObserveMultiple(increments, sum);
+}
+
+void Metrics::OnFirstToken(Duration queue, Duration ttft) {
+  queue_.Observe(Seconds(queue));
+  ttft_.Observe(Seconds(ttft));
+}
+
+void Metrics::OnFinish(const GenerationRequest&, const StreamEnd& end) {
+  OutcomeCounter(end.status.code(), end.reason).Increment();
+  latency_.Observe(Seconds(end.timings.total));
+  prompt_tokens_.Increment(end.usage.prompt_tokens);
+  totals_.requests += 1;
+  totals_.prompt_tokens += end.usage.prompt_tokens;
+  switch (end.status.code()) {
+    case absl::StatusCode::kOk:
+      totals_.finished += 1;
+      break;
+    case absl::StatusCode::kCancelled:
+    case absl::StatusCode::kDeadlineExceeded:
+      totals_.cancelled += 1;
+      break;
+    default:
+      totals_.failed += 1;
+  }
+}
+
+void Metrics::OnAdapterLoad(const AdapterVersion&, Duration duration, const absl::Status& status) {
+  if (status.ok()) {
+    loads_ok_.Increment();
+    load_seconds_.Observe(Seconds(duration));
+    totals_.adapter_loads += 1;
+  } else {
+    loads_failed_.Increment();
+  }
+}
+
+void Metrics::OnEvictions(int adapters) {
+  evictions_.Increment(adapters);
+  totals_.adapter_evictions += adapters;
+}
+
+void Metrics::OnRefused(const absl::Status& status) {
+  OutcomeCounter(status.code(), FinishReason::kLength).Increment();
+  totals_.requests += 1;
+  totals_.rejected += 1;
+}
+
+void Metrics::SetStoredAdapters(int n) { adapters_stored_.Set(n); }
+
+void Metrics::SetInfo(const std::string& version, const std::string& model,
+                      const std::string& backend) {
+  MakeGauge(*registry_, "lorad_build_info", "Always 1; what runs here, in labels",
+            {{"version", version}, {"model", model}, {"backend", backend}})
+      .Set(1);
+}
+
+}  // namespace lorad

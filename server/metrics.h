@@ -1,0 +1,87 @@
+// Metrics: the engine's reports as Prometheus series, and the HTTP endpoint that serves them. Names begin with `lorad_`; units
+// are in the names; no series is labelled by adapter, tenant or request, so their number does not grow with use.
+//
+// The engine's thread calls the observer methods; anyone may read Totals; scrapes run on the exposer's thread.
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "server/engine_observer.h"
+
+namespace lorad {
+
+// Counters for the Admin service, the same numbers that Prometheus sees.
+struct Totals {
+  std::atomic<int64_t> requests{0}, finished{0}, rejected{0}, cancelled{0}, failed{0};
+  std::atomic<int64_t> prompt_tokens{0}, output_tokens{0}, steps{0}, step_ns{0};
+  std::atomic<int64_t> adapter_loads{0}, adapter_evictions{0}, preemptions{0};
+};
+
+class Metrics final : public EngineObserver {
+ public:
+  Metrics();
+  ~Metrics() override;
+
+  // Serves /metrics on "host:port" (port 0: any). Returns the port. Unavailable if it cannot be bound.
+  absl::StatusOr<int> Serve(const std::string& address);
+
+  void OnStep(const StepReport& report) override;
+  void OnGauges(const GaugeReport& report) override;
+  void OnInterToken(std::span<const double> seconds) override;
+  void OnFirstToken(Duration queue, Duration ttft) override;
+  void OnFinish(const GenerationRequest& request, const StreamEnd& end) override;
+  void OnAdapterLoad(const AdapterVersion& version, Duration duration,
+                     const absl::Status& status) override;
+  void OnEvictions(int adapters) override;
+
+  // Any thread: a request that was refused before the engine took it.
+  void OnRefused(const absl::Status& status);
+  void SetStoredAdapters(int n);
+  void SetInfo(const std::string& version, const std::string& model, const std::string& backend);
+
+  const Totals& totals() const { return totals_; }
+  const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
+
+ private:
+  class Exposer;
+  prometheus::Counter& OutcomeCounter(absl::StatusCode code, FinishReason reason);
+
+  std::shared_ptr<prometheus::Registry> registry_;
+  Totals totals_;
+  prometheus::Family<prometheus::Counter>& requests_;
+  prometheus::Counter& prompt_tokens_;
+  prometheus::Counter& output_tokens_;
+  prometheus::Counter& preemptions_;
+  prometheus::Counter& evictions_;
+  prometheus::Counter& loads_ok_;
+  prometheus::Counter& loads_failed_;
+  prometheus::Histogram& ttft_;
+  prometheus::Histogram& inter_token_;
+  prometheus::Histogram& queue_;
+  prometheus::Histogram& latency_;
+  prometheus::Histogram& load_seconds_;
+  prometheus::Histogram& step_seconds_;
+  prometheus::Histogram& step_tokens_;
+  prometheus::Histogram& batch_sequences_;
+  prometheus::Histogram& batch_adapters_;
+  prometheus::Gauge& running_;
+  prometheus::Gauge& waiting_;
+  prometheus::Gauge& pages_free_;
+  prometheus::Gauge& pages_kv_;
+  prometheus::Gauge& pages_adapter_;
+  prometheus::Gauge& adapters_stored_;
+  prometheus::Gauge& adapters_loading_;
+  prometheus::Gauge& adapters_resident_;
+  prometheus::Gauge& adapters_in_use_;
+  std::unique_ptr<Exposer> exposer_;
+};
+
+}  // namespace lorad

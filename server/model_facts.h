@@ -1,0 +1,26 @@
+// What Admin.GetModel answers: constant facts of model, backend and limits.
+#pragma once
+
+#include <lorad/v1/admin.pb.h>
+
+#include <chrono>
+#include <string>
+
+#include "model/model_config.h"
+#include "server/config.h"
+
+namespace lorad {
+
+struct ModelFacts {
+  const Config& config;
+  const ModelConfig& model;
+  std::string backend;  // Backend::name()
+  size_t weight_bytes = 0;
+  int64_t parameters = 0;
+  int max_model_len = 0;
+  std::chrono::system_clock::time_point start;
+};
+
+v1::Model DescribeModel(const ModelFacts& facts);
+
+}  // namespace lorad

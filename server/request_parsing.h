@@ -1,0 +1,34 @@
+// Requests of the wire turned into the engine's: defaults filled in, every field checked and named, text tokenized.
+// Pure but for the tokenizer's work; called on gRPC's threads.
+#pragma once
+
+#include <lorad/v1/inference.pb.h>
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "model/model_config.h"
+#include "model/tokenizer/tokenizer.h"
+#include "server/request.h"
+
+namespace lorad {
+
+// What parsing needs to know of the server. Borrowed.
+struct RequestContext {
+  const ModelConfig* model = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  int max_model_len = 0;
+  int default_max_tokens = 256;
+  size_t max_prompt_bytes = 4 << 20;
+};
+
+// Everything but adapters, arrival, deadline and stream. The errors are InvalidArgument with the field's path.
+absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
+                                                                 const RequestContext& context);
+absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,
+                                                              const RequestContext& context);
+
+// "adapters/foo" or "foo" -> "foo".
+std::string AdapterIdOf(std::string_view name);
+
+}  // namespace lorad

@@ -1,0 +1,34 @@
+// WorkQueue: a few threads for slow work with files (checking uploads, loading adapters), so that neither the engine's thread
+// nor gRPC's ever wait for a disk. Thread-safe; tasks run in order of arrival, several at a time.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lorad {
+
+class WorkQueue {
+ public:
+  explicit WorkQueue(int threads);
+  // Runs what is queued, then joins.
+  ~WorkQueue();
+  WorkQueue(const WorkQueue&) = delete;
+  WorkQueue& operator=(const WorkQueue&) = delete;
+
+  void Post(std::function<void()> task);
+
+ private:
+  void Run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;  // guarded by mutex_
+  bool stopping_ = false;                    // guarded by mutex_
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace lorad

@@ -1,0 +1,243 @@
+// Fakes around the engine. FakeExecutor keeps a KV cache of tokens in the pages that it is given and makes the next token from
+// all of them and from the adapter's pages, so that a page that was shared, freed or overwritten wrongly changes the output.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "memory/base/clock.h"
+#include "model/executor.h"
+#include "server/engine.h"
+
+namespace lorad {
+
+inline constexpr int kFakeVocab = 1000;
+
+class FakeClock final : public Clock {
+ public:
+  TimePoint Now() const override { return TimePoint(Duration(now_ns_.load())); }
+  void Advance(Duration d) { now_ns_ += d.count(); }
+
+ private:
+  std::atomic<int64_t> now_ns_{1'000'000'000};
+};
+
+// What lies in the pages: tokens of sequences, marks of adapters.
+struct FakeMemory {
+  std::mutex mutex;
+  std::map<std::pair<uint32_t, int>, TokenId> kv;  // page, slot -> token
+  std::map<uint32_t, uint64_t> adapter;            // page -> adapter version
+};
+
+class FakeExecutor final : public Executor {
+ public:
+  FakeExecutor(FakeMemory* memory, int page_tokens) : memory_(memory), page_tokens_(page_tokens) {}
+
+  absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override {
+    ++steps;
+    if (steps == fail_at_step) return absl::InternalError("the device is on fire");
+    if (on_step) on_step();
+    std::lock_guard lock(memory_->mutex);
+    results->assign(input.sequences.size(), {});
+    max_sequences = std::max(max_sequences, input.sequences.size());
+    for (size_t i = 0; i < input.sequences.size(); ++i) {
+      (*results)[i] = Run(input.sequences[i]);
+    }
+    return absl::OkStatus();
+  }
+
+  int steps = 0;
+  int fail_at_step = -1;
+  size_t max_sequences = 0;
+  std::function<void()> on_step;
+
+ private:
+  SequenceResult Run(const SequenceInput& s) {
+    uint64_t hash = 1469598103934665603ull;
+    const auto mix = [&hash](uint64_t v) { hash = (hash ^ v) * 1099511628211ull; };
+    const int end = s.first_position + static_cast<int>(s.tokens.size());
+    for (int p = s.first_position; p < end; ++p) {
+      memory_->kv[Slot(s, p)] = s.tokens[static_cast<size_t>(p - s.first_position)];
+    }
+    for (int p = 0; p < end; ++p) {
+      const auto at = memory_->kv.find(Slot(s, p));
+      EXPECT_TRUE(at != memory_->kv.end()) << "position " << p << " was never written";
+      if (at != memory_->kv.end()) mix(static_cast<uint64_t>(at->second) + 1);
+    }
+    for (const AdapterUse& use : s.adapters) {
+      EXPECT_EQ(use.pages.size(), use.layout->pages);
+      for (uint32_t page : use.pages) mix(memory_->adapter[page] + 7919);
+    }
+    SequenceResult result;
+    for (size_t i = 0; i < s.score_targets.size(); ++i) {
+      if (s.score_targets[i] >= 0) {
+        result.scores.push_back({.token = s.score_targets[i],
+                                 .logprob = -static_cast<float>(s.first_position + static_cast<int>(i))});
+      }
+    }
+    if (s.sampler != nullptr) {
+      result.sample = SampledToken{.token = static_cast<TokenId>(hash % kFakeVocab), .logprob = -1};
+    }
+    return result;
+  }
+
+  std::pair<uint32_t, int> Slot(const SequenceInput& s, int position) const {
+    return {s.kv_pages[static_cast<size_t>(position / page_tokens_)], position % page_tokens_};
+  }
+
+  FakeMemory* const memory_;
+  const int page_tokens_;
+};
+
+inline std::shared_ptr<AdapterVersion> FakeAdapter(AdapterVersionId id, uint32_t pages,
+                                                   std::string name = "a") {
+  auto version = std::make_shared<AdapterVersion>();
+  version->id = id;
+  version->name = std::move(name);
+  version->version = 1;
+  version->layout.pages = pages;
+  return version;
+}
+
+inline constexpr int kFakePageTokens = 4;
+
+// An engine over fakes. Loads are finished by FinishLoads (or at once with load_now).
+struct EngineFixture {
+  explicit EngineFixture(uint32_t pages, std::function<void(EngineOptions*)> tune = nullptr)
+      : pool(pages, 4096), executor(&memory, kFakePageTokens) {
+    EngineOptions options;
+    options.policy = {.max_step_tokens = 32,
+                      .max_sequences = 16,
+                      .max_chunk_tokens = 8,
+                      .max_adapter_loads = 2,
+                      .page_tokens = kFakePageTokens,
+                      .reserve_pages = 0};
+    options.vocab_size = kFakeVocab;
+    options.max_model_len = 200;
+    options.max_waiting = 64;
+    options.validate_books = true;
+    if (tune) tune(&options);
+    engine = std::make_unique<Engine>(
+        Engine::Parts{.executor = &executor,
+                      .pool = &pool,
+                      .tokenizer = nullptr,
+                      .observer = &observer,
+                      .clock = &clock,
+                      .load_adapter =
+                          [this](std::shared_ptr<const AdapterVersion> version,
+                                 std::vector<uint32_t> page_ids,
+                                 std::function<void(absl::Status)> done) {
+                            Load load{std::move(version), std::move(page_ids), std::move(done)};
+                            ++loads_started;
+                            if (load_now) {
+                              Finish(load, absl::OkStatus());
+                            } else {
+                              loads.push_back(std::move(load));
+                            }
+                          }},
+        options);
+  }
+
+  struct Load {
+    std::shared_ptr<const AdapterVersion> version;
+    std::vector<uint32_t> pages;
+    std::function<void(absl::Status)> done;
+  };
+  void Finish(Load& load, const absl::Status& status) {
+    {
+      std::lock_guard lock(memory.mutex);
+      for (uint32_t page : load.pages) memory.adapter[page] = load.version->id;
+    }
+    load.done(status);
+  }
+  void FinishLoads(const absl::Status& status = absl::OkStatus()) {
+    std::vector<Load> all = std::exchange(loads, {});
+    for (Load& load : all) Finish(load, status);
+  }
+
+  struct Request {
+    std::vector<TokenId> prompt = {1, 2, 3};
+    int max_tokens = 5;
+    std::shared_ptr<const AdapterVersion> adapter;
+    std::vector<TokenId> stop_tokens;
+    TimePoint deadline = TimePoint::max();
+    size_t capacity = 1000;
+    bool score = false;
+  };
+  struct Handle {
+    absl::StatusOr<RequestId> id = absl::UnknownError("not submitted");
+    std::shared_ptr<TokenStream> stream;
+    std::vector<TokenId> tokens;
+    std::vector<SampledToken> scores;
+    std::optional<StreamEnd> end;
+
+    void Collect() {
+      for (StreamEvent& event : stream->Take()) {
+        EXPECT_FALSE(end.has_value()) << "something came after the end";
+        if (event.token.has_value()) tokens.push_back(event.token->token);
+        for (SampledToken& s : event.scores) scores.push_back(std::move(s));
+        if (event.end.has_value()) end = std::move(event.end);
+      }
+    }
+  };
+  Handle Submit(const Request& r) {
+    auto request = std::make_unique<GenerationRequest>();
+    request->prompt = r.prompt;
+    request->max_tokens = r.score ? 0 : r.max_tokens;
+    request->score = r.score;
+    request->sampling.stop_tokens = r.stop_tokens;
+    if (r.adapter != nullptr) request->adapters.push_back({.version = r.adapter, .weight = 1.0f});
+    request->arrival = clock.Now();
+    request->deadline = r.deadline;
+    Handle handle;
+    handle.stream = request->stream = std::make_shared<TokenStream>(r.capacity);
+    handle.id = engine->Submit(std::move(request));
+    return handle;
+  }
+  // Steps until nothing runs (loads pending count as nothing).
+  void RunUntilIdle(int max_steps = 10000) {
+    for (int i = 0; i < max_steps; ++i) {
+      if (!load_now) FinishLoads();
+      if (!engine->Step() && loads.empty() && engine->idle()) return;
+    }
+    FAIL() << "still not idle after " << max_steps << " steps";
+  }
+  std::vector<TokenId> RunAlone(const Request& r) {
+    Handle handle = Submit(r);
+    EXPECT_TRUE(handle.id.ok()) << handle.id.status();
+    RunUntilIdle();
+    handle.Collect();
+    EXPECT_TRUE(handle.end.has_value() && handle.end->status.ok());
+    return handle.tokens;
+  }
+  uint32_t kv_pages() const { return pool.pages_in_use(PageUse::kKv); }
+
+  struct CountingObserver : EngineObserver {
+    void OnStep(const StepReport& r) override {
+      preemptions += r.preemptions;
+      max_adapters = std::max(max_adapters, r.adapters);
+    }
+    void OnFinish(const GenerationRequest&, const StreamEnd&) override { ++finished; }
+    void OnEvictions(int n) override { evictions += n; }
+    int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0;
+  };
+
+  FakeClock clock;
+  FakeMemory memory;
+  PagePool pool;
+  FakeExecutor executor;
+  CountingObserver observer;
+  bool load_now = false;
+  int loads_started = 0;
+  std::vector<Load> loads;
+  std::unique_ptr<Engine> engine;
+};
+
+}  // namespace lorad
