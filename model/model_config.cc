@@ -109,6 +109,7 @@ constexpr std::string_view kHarmless[] = {"_name_or_path",
                                           "begin_suppress_tokens"};
 
 absl::StatusOr<Family> FindFamily(JsonFields& fields) {
+  LORAD_RETURN_IF_ERROR(fields.FinishPartial());  // is it an object at all
   std::string architecture;
   if (const JsonValue* list = fields.Get("architectures"); list != nullptr) {
     const bool usable = list->array() != nullptr && list->array()->size() == 1 &&

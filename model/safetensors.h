@@ -37,7 +37,7 @@ struct TensorView {
 std::string ShapeText(std::span<const int64_t> shape);  // "[16, 4096]"
 
 struct SafetensorsLimits {
-  FileRules file;
+  FileRules file = {};
   uint64_t max_header_bytes = 16 << 20;
   int max_dimensions = 8;
 };
