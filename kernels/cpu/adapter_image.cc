@@ -1,0 +1,139 @@
+#include "kernels/cpu/adapter_image.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/kernel_table.h"
+#include "memory/base/check.h"
+
+namespace lorad::kernels::cpu {
+namespace {
+
+constexpr uint32_t kLineBytes = 64;
+constexpr int kLineElements = 32;
+static_assert(kPageGranule % kLineBytes == 0);
+
+uint32_t DivideUp(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+TileRows Place(uint64_t& end, uint32_t lines) {
+  const TileRows tile{.offset = end, .row_bytes = kLineBytes, .rows = lines};
+  end += uint64_t{lines} * kLineBytes;
+  return tile;
+}
+
+// Writes consecutive lines of an image.
+class LineWriter {
+ public:
+  LineWriter(const TileRows& tile, const PageSlab& slab, std::span<const uint32_t> pages)
+      : offset_(tile.offset), slab_(slab), pages_(pages) {}
+
+  void Write(const uint16_t (&line)[kLineElements]) {
+    std::byte* page = slab_.Page(pages_[offset_ / slab_.page_bytes]);
+    std::memcpy(page + offset_ % slab_.page_bytes, line, sizeof(line));
+    offset_ += kLineBytes;
+  }
+
+ private:
+  uint64_t offset_;
+  const PageSlab& slab_;
+  std::span<const uint32_t> pages_;
+};
+
+template <DType kType>
+void PackA(const HostMatrix& a, LineWriter writer) {
+  for (int64_t group = 0; group < a.rows; group += kRankGroup) {
+    const int64_t end = std::min<int64_t>(a.rows, group + kRankGroup);
+    for (int64_t k = 0; k < a.cols; k += kBlockK) {
+      for (int64_t rank = group; rank < end; ++rank) {
+        uint16_t line[kLineElements] = {};
+        const int64_t count = std::min<int64_t>(kBlockK, a.cols - k);
+        for (int64_t i = 0; i < count; ++i) {
+          line[i] = Bf16At<kType>(a.data, rank * a.cols + k + i);
+        }
+        writer.Write(line);
+      }
+    }
+  }
+}
+
+template <DType kType>
+void PackB(const HostMatrix& b, LineWriter writer) {
+  for (int64_t panel = 0; panel < b.rows; panel += kPanel) {
+    const int64_t lanes = std::min<int64_t>(kPanel, b.rows - panel);
+    for (int64_t rank = 0; rank < b.cols; rank += 2) {
+      uint16_t line[kLineElements] = {};
+      for (int64_t i = 0; i < 2 * lanes; ++i) {
+        if (rank + i % 2 == b.cols) continue;
+        line[i] = Bf16At<kType>(b.data, (panel + i / 2) * b.cols + rank + i % 2);
+      }
+      writer.Write(line);
+    }
+  }
+}
+
+// Calls fn with the matrix's element type as a template argument.
+template <typename Fn>
+void WithType(DType dtype, const Fn& fn) {
+  switch (dtype) {
+    case DType::kF32:
+      return fn.template operator()<DType::kF32>();
+    case DType::kF16:
+      return fn.template operator()<DType::kF16>();
+    case DType::kBF16:
+      return fn.template operator()<DType::kBF16>();
+  }
+}
+
+}  // namespace
+
+AdapterLayout PlanAdapterImage(std::span<const LowRankFactors> factors, uint32_t sites,
+                               size_t page_bytes) {
+  AdapterLayout layout;
+  for (const LowRankFactors& f : factors) {
+    LORAD_CHECK(f.site < sites && f.a.rows >= 1 && f.a.rows == f.b.cols);
+    layout.modules.push_back({.site = f.site,
+                              .rank = static_cast<uint32_t>(f.a.rows),
+                              .d_in = static_cast<uint32_t>(f.a.cols),
+                              .out_begin = f.out_begin,
+                              .out_cols = static_cast<uint32_t>(f.b.rows),
+                              .scale = f.scale,
+                              .a = {},
+                              .b = {}});
+  }
+  std::ranges::sort(layout.modules, [](const AdapterModule& x, const AdapterModule& y) {
+    return x.site != y.site ? x.site < y.site : x.out_begin < y.out_begin;
+  });
+  layout.site_begin.assign(sites + 1, 0);
+  for (const AdapterModule& m : layout.modules) ++layout.site_begin[m.site + 1];
+  for (uint32_t s = 0; s < sites; ++s) layout.site_begin[s + 1] += layout.site_begin[s];
+
+  uint64_t end = 0;
+  for (uint32_t s = 0; s < sites; ++s) {
+    const auto modules =
+        std::span(layout.modules)
+            .subspan(layout.site_begin[s], layout.site_begin[s + 1] - layout.site_begin[s]);
+    for (AdapterModule& m : modules) m.a = Place(end, m.rank * DivideUp(m.d_in, kBlockK));
+    for (AdapterModule& m : modules) {
+      m.b = Place(end, DivideUp(m.out_cols, kPanel) * DivideUp(m.rank, 2));
+    }
+  }
+  layout.image_bytes = end;
+  layout.pages = static_cast<uint32_t>((end + page_bytes - 1) / page_bytes);
+  return layout;
+}
+
+void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
+                      const PageSlab& slab, std::span<const uint32_t> pages) {
+  LORAD_CHECK(pages.size() >= layout.pages);
+  for (const LowRankFactors& f : factors) {
+    const auto modules = layout.At(f.site);
+    const auto module = std::ranges::find(modules, f.out_begin, &AdapterModule::out_begin);
+    LORAD_CHECK(module != modules.end() && module->rank == f.a.rows && module->d_in == f.a.cols &&
+                module->out_cols == f.b.rows);
+    WithType(f.a.dtype, [&]<DType kType> { PackA<kType>(f.a, {module->a, slab, pages}); });
+    WithType(f.b.dtype, [&]<DType kType> { PackB<kType>(f.b, {module->b, slab, pages}); });
+  }
+}
+
+}  // namespace lorad::kernels::cpu

@@ -1,0 +1,312 @@
+// The two adapter kernels over images in the page pool: shrink t = A x and expand y += scale B t.
+//
+// An image is a sequence of 64-byte lines, which never straddle a page. A line of A is 32 inputs of
+// one rank, a line of B 16 outputs of a pair of ranks. Both kernels walk the image in runs that lie
+// within one page, looking the page up once a run.
+//
+// Reduction orders, fixed whatever the number of rows and wherever pages end:
+// - shrink: one vector of accumulators a (row, rank), over k in steps of its width, then Sum();
+// - expand: one accumulator a (row, output) over pairs of ranks in order, then y = scale *
+// accumulator + y.
+#pragma once
+
+#include "kernels/cpu/gemm_inl.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd.h"
+
+namespace lorad::kernels::cpu {
+namespace {
+
+constexpr int64_t kLineBytes = 64;
+constexpr int kLineElements = 32;
+
+// `lines` consecutive lines of an image, as far as they lie in the page of the first.
+struct Run {
+  const uint16_t* data;
+  int64_t lines;
+};
+LORAD_SIMD_INLINE Run RunAt(const PagedImage& image, uint64_t offset, int64_t lines) {
+  const uint64_t page = offset / image.page_bytes;
+  const uint64_t in_page = offset - page * image.page_bytes;
+  const auto left = static_cast<int64_t>((image.page_bytes - in_page) / kLineBytes);
+  return {reinterpret_cast<const uint16_t*>(image.slab + image.pages[page] * image.page_bytes +
+                                            in_page),
+          left < lines ? left : lines};
+}
+
+LORAD_SIMD_INLINE void ToElement(float value, float* out) { *out = value; }
+LORAD_SIMD_INLINE void ToElement(float value, uint16_t* out) { *out = FloatToBf16(value); }
+
+// acc + the products of 32 inputs of a rank with 32 inputs of a row, in lanes.
+LORAD_SIMD_INLINE Vec AddLine(Vec acc, const uint16_t* a, const Element* x) {
+  if constexpr (kDotNative) {
+    return Dot(acc, LoadPairs(a), LoadPairs(reinterpret_cast<const uint16_t*>(x)));
+  } else {
+    const auto* xf = reinterpret_cast<const float*>(x);
+#pragma GCC unroll 8
+    for (int i = 0; i < kLineElements; i += kLanes) acc = Fma(LoadBf16(a + i), Load(xf + i), acc);
+    return acc;
+  }
+}
+
+constexpr int kShrinkRows = 16;   // rows that share one pass over A
+constexpr int kShrinkTiles = 16;  // k blocks of A that stay in the first-level cache meanwhile
+constexpr int kShrinkAccumulators = kLanes == 16 ? 16 : 8;
+constexpr int kShrinkAhead = 4096;  // bytes
+
+// Accumulators of one group of ranks for kShrinkRows rows, in memory between runs.
+struct ShrinkSums {
+  alignas(64) float lanes[kShrinkRows][kRankGroup][kLanes];
+};
+
+template <int kRows, int kRanks>
+void ShrinkBlock(ShrinkSums& sums, int row, int rank, const uint16_t* a, int64_t tile_elements,
+                 const Element* x, int64_t x_stride, int tiles, bool fetch) {
+  Vec acc[kRows][kRanks];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kRanks; ++j) acc[r][j] = Load(sums.lanes[row + r][rank + j]);
+  }
+  for (int tile = 0; tile < tiles; ++tile) {
+    if (fetch) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kRanks; ++j) {
+        Prefetch(reinterpret_cast<const char*>(a + j * kLineElements) + kShrinkAhead);
+      }
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < kRanks; ++j) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        acc[r][j] = AddLine(acc[r][j], a + j * kLineElements, x + r * x_stride);
+      }
+    }
+    a += tile_elements;
+    x += kBlockK;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kRanks; ++j) Store(sums.lanes[row + r][rank + j], acc[r][j]);
+  }
+}
+
+// All ranks of the group for kRows rows.
+template <int kRows>
+void ShrinkRanks(ShrinkSums& sums, int row, int ranks, const uint16_t* a, const Element* x,
+                 int64_t x_stride, int tiles, bool fetch) {
+  constexpr int kMost = kShrinkAccumulators / kRows;
+  const int64_t tile_elements = int64_t{ranks} * kLineElements;
+  int rank = 0;
+  while (rank < ranks) {
+    const int left = ranks - rank;
+    const uint16_t* from = a + rank * kLineElements;
+    if (kMost >= 16 && left >= 16) {
+      ShrinkBlock<kRows, Smaller(16, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
+                                             tiles, fetch);
+      rank += 16;
+    } else if (kMost >= 8 && left >= 8) {
+      ShrinkBlock<kRows, Smaller(8, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
+                                            tiles, fetch);
+      rank += 8;
+    } else if (kMost >= 4 && left >= 4) {
+      ShrinkBlock<kRows, Smaller(4, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
+                                            tiles, fetch);
+      rank += 4;
+    } else if (kMost >= 2 && left >= 2) {
+      ShrinkBlock<kRows, 2>(sums, row, rank, from, tile_elements, x, x_stride, tiles, fetch);
+      rank += 2;
+    } else {
+      ShrinkBlock<kRows, 1>(sums, row, rank, from, tile_elements, x, x_stride, tiles, fetch);
+      rank += 1;
+    }
+  }
+}
+
+void ShrinkTiles(ShrinkSums& sums, int rows, int ranks, const uint16_t* a, const Element* x,
+                 int64_t x_stride, int tiles) {
+  int row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    ShrinkRanks<4>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
+  }
+  if (row + 2 <= rows) {
+    ShrinkRanks<2>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
+    row += 2;
+  }
+  if (row < rows)
+    ShrinkRanks<1>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
+}
+
+// Up to kShrinkRows rows.
+void ShrinkRowBlock(const ShrinkTask& task, const Element* x, Element* t, int rows) {
+  ShrinkSums sums;
+  for (int r = 0; r < rows; ++r) {
+    for (int j = 0; j < task.ranks; ++j) Store(sums.lanes[r][j], Zero());
+  }
+  const int tiles = task.k / kBlockK;
+  uint64_t offset = task.offset;
+  for (int tile = 0; tile < tiles;) {
+    const int64_t left = int64_t{tiles - tile} * task.ranks;
+    const Run run = RunAt(task.image, offset, left);
+    int count = static_cast<int>(run.lines / task.ranks);
+    if (count > kShrinkTiles) count = kShrinkTiles;
+    const Element* from = x + tile * kBlockK;
+    if (count > 0) {
+      ShrinkTiles(sums, rows, task.ranks, run.data, from, task.x.stride, count);
+    } else {
+      // This tile straddles a page: it is read from a copy.
+      alignas(64) uint16_t copy[kRankGroup * kLineElements];
+      const auto head = static_cast<size_t>(run.lines) * kLineBytes;
+      const Run rest = RunAt(task.image, offset + head, task.ranks - run.lines);
+      __builtin_memcpy(copy, run.data, head);
+      __builtin_memcpy(copy + run.lines * kLineElements, rest.data,
+                       static_cast<size_t>(rest.lines) * kLineBytes);
+      ShrinkTiles(sums, rows, task.ranks, copy, from, task.x.stride, 1);
+      count = 1;
+    }
+    tile += count;
+    offset += static_cast<uint64_t>(count * task.ranks * kLineBytes);
+  }
+  for (int r = 0; r < rows; ++r) {
+    Element* out = t + r * task.t_stride;
+    for (int j = 0; j < task.ranks; ++j) ToElement(Sum(Load(sums.lanes[r][j])), out + j);
+    if (task.ranks % 2 != 0) out[task.ranks] = 0;
+  }
+}
+
+void Shrink(const ShrinkTask& task) {
+  const auto* x = static_cast<const Element*>(task.x.data);
+  auto* t = static_cast<Element*>(task.t);
+  for (int row = 0; row < task.rows; row += kShrinkRows) {
+    ShrinkRowBlock(task, x + row * task.x.stride, t + row * task.t_stride,
+                   Smaller(kShrinkRows, task.rows - row));
+  }
+}
+
+constexpr int kExpandPanels = kLanes == 16 ? 4 : 1;
+constexpr int kExpandRows = kLanes == 16 ? 4 : kLanes == 8 ? 4 : 2;
+constexpr int kExpandAhead = 2048;  // bytes
+
+// y += scale * acc for kRows rows and `cols` columns.
+template <int kRows, int kPanels>
+LORAD_SIMD_INLINE void AddScaled(const Vec (&acc)[kRows][kPanels * kVecs], const ExpandTask& task,
+                                 float* y, int cols) {
+  const Vec scale = Set(task.scale);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kPanels * kVecs; ++v) {
+      float* out = y + r * task.y_stride + v * kLanes;
+      const int left = cols - v * kLanes;
+      if (left >= kLanes) {
+        Store(out, Fma(scale, acc[r][v], Load(out)));
+      } else if (left > 0) {
+        // The columns beyond may be another task's.
+        StorePartial(out, Fma(scale, acc[r][v], LoadPartial(out, left)), left);
+      }
+    }
+  }
+}
+
+template <int kRows, int kPanels>
+LORAD_SIMD_INLINE void ClearAccumulators(Vec (&acc)[kRows][kPanels * kVecs]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Zero();
+  }
+}
+
+// kPanels panels that lie one after the other in a page.
+template <int kRows, int kPanels>
+void ExpandBlock(const ExpandTask& task, const uint16_t* b, int row, int col) {
+  Vec acc[kRows][kPanels * kVecs];
+  ClearAccumulators<kRows, kPanels>(acc);
+  const int64_t panel_stride = int64_t{task.rank_pairs} * kLineElements;
+  const auto* t = static_cast<const Element*>(task.t) + row * task.t_stride;
+  for (int pair = 0; pair < task.rank_pairs; ++pair) {
+    if (row == 0) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        Prefetch(reinterpret_cast<const char*>(b + p * panel_stride) + kExpandAhead);
+      }
+    }
+    AddPair<kRows, kPanels>(acc, t, task.t_stride, b, panel_stride);
+    t += 2;
+    b += kLineElements;
+  }
+  AddScaled<kRows, kPanels>(acc, task, task.y + row * task.y_stride + col, task.cols - col);
+}
+
+// One panel, wherever pages end.
+template <int kRows>
+void ExpandStraddling(const ExpandTask& task, uint64_t offset, int row, int col) {
+  Vec acc[kRows][kVecs];
+  ClearAccumulators<kRows, 1>(acc);
+  const auto* t = static_cast<const Element*>(task.t) + row * task.t_stride;
+  for (int pair = 0; pair < task.rank_pairs;) {
+    const Run run = RunAt(task.image, offset, task.rank_pairs - pair);
+    for (int64_t line = 0; line < run.lines; ++line) {
+      AddPair<kRows, 1>(acc, t, task.t_stride, run.data + line * kLineElements, 0);
+      t += 2;
+    }
+    pair += static_cast<int>(run.lines);
+    offset += static_cast<uint64_t>(run.lines * kLineBytes);
+  }
+  AddScaled<kRows, 1>(acc, task, task.y + row * task.y_stride + col, task.cols - col);
+}
+
+template <int kPanels>
+void ExpandRows(const ExpandTask& task, const uint16_t* b, int col) {
+  int row = 0;
+  for (; row + kExpandRows <= task.rows; row += kExpandRows) {
+    ExpandBlock<kExpandRows, kPanels>(task, b, row, col);
+  }
+  for (; row < task.rows; ++row) ExpandBlock<1, kPanels>(task, b, row, col);
+}
+
+void Expand(const ExpandTask& task) {
+  const int panels = (task.cols + kPanel - 1) / kPanel;
+  const int64_t panel_bytes = task.rank_pairs * kLineBytes;
+  uint64_t offset = task.offset;
+  for (int panel = 0; panel < panels;) {
+    const Run run = RunAt(task.image, offset, int64_t{panels - panel} * task.rank_pairs);
+    const int whole = static_cast<int>(run.lines / task.rank_pairs);
+    if (whole == 0) {
+      for (int row = 0; row < task.rows; ++row) {
+        ExpandStraddling<1>(task, offset, row, panel * kPanel);
+      }
+      ++panel;
+      offset += static_cast<uint64_t>(panel_bytes);
+      continue;
+    }
+    const int64_t panel_elements = int64_t{task.rank_pairs} * kLineElements;
+    int p = 0;
+    for (; p + kExpandPanels <= whole; p += kExpandPanels) {
+      ExpandRows<kExpandPanels>(task, run.data + p * panel_elements, (panel + p) * kPanel);
+    }
+    for (; p < whole; ++p) {
+      ExpandRows<1>(task, run.data + p * panel_elements, (panel + p) * kPanel);
+    }
+    panel += whole;
+    offset += static_cast<uint64_t>(whole * panel_bytes);
+  }
+}
+
+void Convert(const ConvertTask& task) {
+  auto* out = static_cast<Element*>(task.out);
+  int i = 0;
+  for (; i + kLanes <= task.n; i += kLanes) {
+    if constexpr (kDotNative) {
+      StoreBf16(reinterpret_cast<uint16_t*>(out + i), Load(task.x + i));
+    } else {
+      Store(reinterpret_cast<float*>(out + i), Load(task.x + i));
+    }
+  }
+  for (; i < task.n; ++i) ToElement(task.x[i], out + i);
+  for (; i < task.padded; ++i) out[i] = 0;
+}
+
+}  // namespace
+}  // namespace lorad::kernels::cpu
