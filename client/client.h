@@ -36,7 +36,7 @@ struct CallOptions {
 };
 
 // A running Generate. The destructor cancels it and waits for its last callback.
-// REQUIRES: not destroyed from one of its own callbacks.
+// REQUIRES: not destroyed from one of its own callbacks; the client outlives it.
 class GenerateCall {
  public:
   virtual ~GenerateCall() = default;

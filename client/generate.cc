@@ -14,18 +14,27 @@ class GenerateReactor : public grpc::ClientReadReactor<v1::GenerateResponse> {
  public:
   GenerateReactor(const v1::GenerateRequest& request, GenerateCallbacks callbacks,
                   const CallOptions& options)
-      : request_(request), callbacks_(std::move(callbacks)) {
-    SetDeadline(options, &context_);
+      : context_(std::make_shared<grpc::ClientContext>()),
+        request_(request),
+        callbacks_(std::move(callbacks)) {
+    SetDeadline(options, context_.get());
   }
 
   void Start(v1::Inference::Stub* stub, std::shared_ptr<GenerateReactor> self) {
     self_ = std::move(self);
-    stub->async()->Generate(&context_, &request_, this);
+    stub->async()->Generate(context_.get(), &request_, this);
     StartRead(&response_);
     StartCall();
   }
 
-  void Cancel() { context_.TryCancel(); }
+  void Cancel() {
+    std::shared_ptr<grpc::ClientContext> context;
+    {
+      const std::lock_guard lock(mutex_);
+      context = context_;
+    }
+    if (context) context->TryCancel();
+  }
 
   void Wait() {
     std::unique_lock lock(mutex_);
@@ -41,14 +50,16 @@ class GenerateReactor : public grpc::ClientReadReactor<v1::GenerateResponse> {
   void OnDone(const grpc::Status& status) override {
     const std::shared_ptr<GenerateReactor> self = std::move(self_);
     callbacks_.on_done(FromGrpc(status));
-    // Under the lock: a waiter may let go of this object as soon as it sees done_.
     const std::lock_guard lock(mutex_);
+    // The context holds the channel. The channel must not end in this thread, which belongs to it:
+    // so let go of it before a waiter may destroy the client.
+    context_.reset();
     done_ = true;
     ended_.notify_all();
   }
 
  private:
-  grpc::ClientContext context_;
+  std::shared_ptr<grpc::ClientContext> context_;  // guarded by mutex_ after Start; null when done
   const v1::GenerateRequest request_;
   v1::GenerateResponse response_;
   const GenerateCallbacks callbacks_;

@@ -44,7 +44,8 @@ int RunLoractl(int argc, const char* const* argv, std::istream& in, std::ostream
   app.fallthrough();  // global options may follow the command
   app.require_subcommand(1);
   app.add_option("--address", session.address, "Server, host:port [127.0.0.1:7433]")
-      ->envname("LORAD_ADDRESS");
+      ->envname("LORAD_ADDRESS")
+      ->take_last();
   app.add_option("--timeout", session.timeout_s, "Seconds that a call may take [no limit]")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--json", session.json, "Print results as JSON");
