@@ -34,9 +34,6 @@ LORAD_SIMD_INLINE Run RunAt(const PagedImage& image, uint64_t offset, int64_t li
           left < lines ? left : lines};
 }
 
-LORAD_SIMD_INLINE void ToElement(float value, float* out) { *out = value; }
-LORAD_SIMD_INLINE void ToElement(float value, uint16_t* out) { *out = FloatToBf16(value); }
-
 // acc + the products of 32 inputs of a rank with 32 inputs of a row, in lanes.
 LORAD_SIMD_INLINE Vec AddLine(Vec acc, const uint16_t* a, const Element* x) {
   if constexpr (kDotNative) {
@@ -139,7 +136,7 @@ void ShrinkTiles(ShrinkSums& sums, int rows, int ranks, const uint16_t* a, const
 }
 
 // Up to kShrinkRows rows.
-void ShrinkRowBlock(const ShrinkTask& task, const Element* x, Element* t, int rows) {
+void ShrinkRowBlock(const ShrinkTask& task, const Element* x, float* t, int rows) {
   ShrinkSums sums;
   for (int r = 0; r < rows; ++r) {
     for (int j = 0; j < task.ranks; ++j) Store(sums.lanes[r][j], Zero());
@@ -169,17 +166,16 @@ void ShrinkRowBlock(const ShrinkTask& task, const Element* x, Element* t, int ro
     offset += static_cast<uint64_t>(count * task.ranks * kLineBytes);
   }
   for (int r = 0; r < rows; ++r) {
-    Element* out = t + r * task.t_stride;
-    for (int j = 0; j < task.ranks; ++j) ToElement(Sum(Load(sums.lanes[r][j])), out + j);
+    float* out = t + r * task.t_stride;
+    for (int j = 0; j < task.ranks; ++j) out[j] = Sum(Load(sums.lanes[r][j]));
     if (task.ranks % 2 != 0) out[task.ranks] = 0;
   }
 }
 
 void Shrink(const ShrinkTask& task) {
   const auto* x = static_cast<const Element*>(task.x.data);
-  auto* t = static_cast<Element*>(task.t);
   for (int row = 0; row < task.rows; row += kShrinkRows) {
-    ShrinkRowBlock(task, x + row * task.x.stride, t + row * task.t_stride,
+    ShrinkRowBlock(task, x + row * task.x.stride, task.t + row * task.t_stride,
                    Smaller(kShrinkRows, task.rows - row));
   }
 }
@@ -224,7 +220,7 @@ void ExpandBlock(const ExpandTask& task, const uint16_t* b, int row, int col) {
   Vec acc[kRows][kPanels * kVecs];
   ClearAccumulators<kRows, kPanels>(acc);
   const int64_t panel_stride = int64_t{task.rank_pairs} * kLineElements;
-  const auto* t = static_cast<const Element*>(task.t) + row * task.t_stride;
+  const float* t = task.t + row * task.t_stride;
   for (int pair = 0; pair < task.rank_pairs; ++pair) {
     if (row == 0) {
 #pragma GCC unroll 4
@@ -244,7 +240,7 @@ template <int kRows>
 void ExpandStraddling(const ExpandTask& task, uint64_t offset, int row, int col) {
   Vec acc[kRows][kVecs];
   ClearAccumulators<kRows, 1>(acc);
-  const auto* t = static_cast<const Element*>(task.t) + row * task.t_stride;
+  const float* t = task.t + row * task.t_stride;
   for (int pair = 0; pair < task.rank_pairs;) {
     const Run run = RunAt(task.image, offset, task.rank_pairs - pair);
     for (int64_t line = 0; line < run.lines; ++line) {
@@ -293,6 +289,9 @@ void Expand(const ExpandTask& task) {
     offset += static_cast<uint64_t>(whole * panel_bytes);
   }
 }
+
+LORAD_SIMD_INLINE void ToElement(float value, float* out) { *out = value; }
+LORAD_SIMD_INLINE void ToElement(float value, uint16_t* out) { *out = FloatToBf16(value); }
 
 void Convert(const ConvertTask& task) {
   auto* out = static_cast<Element*>(task.out);

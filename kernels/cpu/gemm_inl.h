@@ -47,36 +47,45 @@ struct Ahead {
   int lines = 0;
 };
 
-// Adds one pair of k to kRows x kPanels panels of accumulators.
-template <int kRows, int kPanels>
-LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const Element* x,
-                               int64_t x_stride, const uint16_t* w, int64_t panel_stride) {
-  Pairs weights[kPanels * kVecs];
+LORAD_SIMD_INLINE void LoadLines(Pairs* weights, const uint16_t* w, int64_t panel_stride,
+                                 int vectors) {
 #pragma GCC unroll 16
-  for (int v = 0; v < kPanels * kVecs; ++v) {
+  for (int v = 0; v < vectors; ++v) {
     weights[v] = LoadPairs(w + (v / kVecs) * panel_stride + (v % kVecs) * 2 * kLanes);
   }
-  if constexpr (kDotNative) {
+}
+
+// Adds one pair of k to kRows x kPanels panels of accumulators: bf16 activations...
+template <int kRows, int kPanels>
+LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const uint16_t* x,
+                               int64_t x_stride, const uint16_t* w, int64_t panel_stride) {
+  Pairs weights[kPanels * kVecs];
+  LoadLines(weights, w, panel_stride, kPanels * kVecs);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Pairs xr = SetPair(reinterpret_cast<const uint16_t*>(x + r * x_stride));
+  for (int r = 0; r < kRows; ++r) {
+    const Pairs xr = SetPair(x + r * x_stride);
 #pragma GCC unroll 16
-      for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Dot(acc[r][v], weights[v], xr);
-    }
-  } else {
-    const auto* xf = reinterpret_cast<const float*>(x);
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Dot(acc[r][v], weights[v], xr);
+  }
+}
+
+// ... and fp32 activations.
+template <int kRows, int kPanels>
+LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const float* x, int64_t x_stride,
+                               const uint16_t* w, int64_t panel_stride) {
+  Pairs weights[kPanels * kVecs];
+  LoadLines(weights, w, panel_stride, kPanels * kVecs);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec xr = Set(xf[r * x_stride]);
+  for (int r = 0; r < kRows; ++r) {
+    const Vec xr = Set(x[r * x_stride]);
 #pragma GCC unroll 16
-      for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Even(weights[v]), xr, acc[r][v]);
-    }
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Even(weights[v]), xr, acc[r][v]);
+  }
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec xr = Set(xf[r * x_stride + 1]);
+  for (int r = 0; r < kRows; ++r) {
+    const Vec xr = Set(x[r * x_stride + 1]);
 #pragma GCC unroll 16
-      for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Odd(weights[v]), xr, acc[r][v]);
-    }
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Odd(weights[v]), xr, acc[r][v]);
   }
 }
 

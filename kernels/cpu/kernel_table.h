@@ -62,14 +62,14 @@ struct ShrinkTask {
   int ranks = 0;
   int k = 0;  // padded
   int rows = 0;
-  void* t = nullptr;  // [rows, t_stride], the elements of x; the group's first rank
+  float* t = nullptr;  // [rows, t_stride]; the group's first rank
   int64_t t_stride = 0;
 };
 
 // y[row, 0 .. cols) += scale * B t[row] for consecutive panels of one B, stored
 // [panels][rank_pairs][16][2] bf16 from `offset` on.
 struct ExpandTask {
-  const void* t = nullptr;  // [rows, t_stride], rank padded to even with zero
+  const float* t = nullptr;  // [rows, t_stride], rank padded to even with zero
   int64_t t_stride = 0;
   PagedImage image;
   uint64_t offset = 0;

@@ -75,8 +75,7 @@ LinearOp::Cut LinearOp::CutGemm(int rows, int panels) const {
 }
 
 void LinearOp::CutModule(const AdapterSegment& segment, const AdapterModule& module,
-                         const PagedImage& image, const Activations& x, HostTensor& y,
-                         std::byte* t) {
+                         const PagedImage& image, const Activations& x, HostTensor& y, float* t) {
   const int rank = static_cast<int>(module.rank);
   const int pairs = DivideUp(rank, 2);
   const int k = DivideUp(static_cast<int>(module.d_in), kBlockK) * kBlockK;
@@ -85,7 +84,7 @@ void LinearOp::CutModule(const AdapterSegment& segment, const AdapterModule& mod
       std::max(1, kExpandBytes / (pairs * static_cast<int>(module.b.row_bytes)));
   for (int row = segment.first_row; row < segment.end_row; row += kAdapterRows) {
     const int rows = std::min(kAdapterRows, segment.end_row - row);
-    std::byte* row_t = t + size_t(row - segment.first_row) * size_t(2 * pairs) * element_bytes_;
+    float* row_t = t + int64_t{row - segment.first_row} * 2 * pairs;
     uint64_t offset = module.a.offset;
     for (int first = 0; first < rank; first += kRankGroup) {
       const int ranks = std::min(kRankGroup, rank - first);
@@ -95,7 +94,7 @@ void LinearOp::CutModule(const AdapterSegment& segment, const AdapterModule& mod
                           .ranks = ranks,
                           .k = k,
                           .rows = rows,
-                          .t = row_t + size_t(first) * element_bytes_,
+                          .t = row_t + first,
                           .t_stride = 2 * pairs});
       offset += uint64_t(ranks) * uint64_t(k) * sizeof(uint16_t);
     }
@@ -131,7 +130,7 @@ void LinearOp::CutAdapters(const LinearArgs& args, const Activations& x, const P
     }
   }
   if (elements == 0) return;
-  std::byte* t = Reserve(shrunk_, elements * element_bytes_);
+  auto* t = reinterpret_cast<float*>(Reserve(shrunk_, elements * sizeof(float)));
   for (const AdapterSegment& segment : args.segments) {
     LORAD_CHECK(segment.first_row >= 0 && segment.end_row <= args.rows);
     const PagedImage image = {
@@ -140,7 +139,7 @@ void LinearOp::CutAdapters(const LinearArgs& args, const Activations& x, const P
       LORAD_CHECK(static_cast<int>(module.d_in) == args.w->cols() &&
                   static_cast<int>(module.out_begin + module.out_cols) <= args.w->rows());
       CutModule(segment, module, image, x, Of(*args.y), t);
-      t += t_elements(segment, module) * element_bytes_;
+      t += t_elements(segment, module);
     }
   }
 }

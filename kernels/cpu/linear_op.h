@@ -38,14 +38,14 @@ class LinearOp {
   // Fills shrinks_ and expands_.
   void CutAdapters(const LinearArgs& args, const Activations& x, const PageSlab& slab);
   void CutModule(const AdapterSegment& segment, const AdapterModule& module,
-                 const PagedImage& image, const Activations& x, HostTensor& y, std::byte* t);
+                 const PagedImage& image, const Activations& x, HostTensor& y, float* t);
   std::byte* Element(const Activations& a, int row) const;
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
   size_t element_bytes_;
   HostMemory activations_;   // [rows, padded inputs]
-  HostMemory shrunk_;        // for each segment and module [rows, rank]
+  HostMemory shrunk_;        // for each segment and module [rows, rank], fp32
   HostMemory gemm_scratch_;  // [threads, kernels_.gemm_scratch_floats]
   std::vector<ShrinkTask> shrinks_;
   std::vector<ExpandTask> expands_;
