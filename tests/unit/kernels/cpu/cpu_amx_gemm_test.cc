@@ -1,0 +1,122 @@
+// The matrix-tile GEMM on tiles of plain C++, so that it is tested on machines that have none. The
+// table joins the tests of cpu_gemm_test.cc; here is only what is particular to tiles.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/amx_gemm_inl.h"
+#include "kernels/cpu/bf16.h"
+#include "tests/unit/kernels/cpu/kernel_cases.h"
+
+namespace lorad::kernels::cpu {
+namespace {
+
+// tdpbf16ps as its manual writes it: for each output, the even and the odd products of the tile are
+// summed apart in fp32 with one rounding a step, their sum is added to the accumulator, denormals
+// count as zero. What the silicon does inside a sum may differ in the last place; nothing here
+// depends on it. Rows that are not configured must not be read, written or used.
+struct EmulatedTiles {
+  struct Tile {
+    int rows = 0;
+    std::array<std::array<std::byte, 64>, 16> bytes;
+  };
+  static inline std::array<Tile, 8> tiles;
+  static inline bool configured = false;
+  static inline int configurations = 0;
+
+  static void Configure(int rows0, int rows1) {
+    ASSERT_TRUE(rows0 >= 1 && rows0 <= 16 && rows1 >= 1 && rows1 <= 16);
+    const std::array<int, 8> rows = {rows0, rows0, rows1, rows1, rows0, rows1, 16, 16};
+    for (size_t t = 0; t < 8; ++t) {
+      tiles[t].rows = rows[t];
+      for (auto& row : tiles[t].bytes) row.fill(std::byte{0xff});  // NaN, until it is loaded
+    }
+    configured = true;
+    ++configurations;
+  }
+  static void Release() { configured = false; }
+  template <int t>
+  static void Zero() {
+    ASSERT_TRUE(configured);
+    for (int r = 0; r < tiles[t].rows; ++r) tiles[t].bytes[size_t(r)].fill(std::byte{0});
+  }
+  template <int t>
+  static void Load(const void* p, int64_t stride_bytes) {
+    ASSERT_TRUE(configured);
+    for (int r = 0; r < tiles[t].rows; ++r) {
+      std::memcpy(tiles[t].bytes[size_t(r)].data(),
+                  static_cast<const std::byte*>(p) + r * stride_bytes, 64);
+    }
+  }
+  template <int t>
+  static void Store(void* p, int64_t stride_bytes) {
+    ASSERT_TRUE(configured);
+    for (int r = 0; r < tiles[t].rows; ++r) {
+      std::memcpy(static_cast<std::byte*>(p) + r * stride_bytes, tiles[t].bytes[size_t(r)].data(),
+                  64);
+    }
+  }
+  template <int c, int a, int b>
+  static void Dot() {
+    ASSERT_TRUE(configured && tiles[c].rows == tiles[a].rows && tiles[b].rows == 16);
+    const auto bf16 = [](const Tile& tile, int row, int i) {
+      uint16_t bits;
+      std::memcpy(&bits, tile.bytes[size_t(row)].data() + 2 * i, 2);
+      const float value = FloatOfBf16(bits);
+      return std::fpclassify(value) == FP_SUBNORMAL ? 0.0f : value;
+    };
+    for (int m = 0; m < tiles[c].rows; ++m) {
+      for (int n = 0; n < 16; ++n) {
+        float even = 0, odd = 0;
+        for (int k = 0; k < 16; ++k) {
+          even = std::fma(bf16(tiles[a], m, 2 * k), bf16(tiles[b], k, 2 * n), even);
+          odd = std::fma(bf16(tiles[a], m, 2 * k + 1), bf16(tiles[b], k, 2 * n + 1), odd);
+        }
+        float sum;
+        std::byte* at = tiles[c].bytes[size_t(m)].data() + 4 * n;
+        std::memcpy(&sum, at, 4);
+        sum += even + odd;
+        std::memcpy(at, &sum, 4);
+      }
+    }
+  }
+};
+
+void ConvertToBf16(const ConvertTask& task) {
+  auto* out = static_cast<uint16_t*>(task.out);
+  for (int i = 0; i < task.n; ++i) out[i] = Bf16OfFloat(task.x[i]);
+  for (int i = task.n; i < task.padded; ++i) out[i] = 0;
+}
+
+}  // namespace
+
+const KernelTable* EmulatedAmxKernels() {
+  static const KernelTable table = [] {
+    KernelTable t = {};
+    t.name = "amx_emulated";
+    t.bf16_activations = true;
+    t.gemm_rows = kAmxTaskRows;
+    t.gemm_panels = kAmxPanels;
+    t.gemm_scratch_floats = kAmxTaskRows * kAmxPanels * kPanel;
+    t.gemm = TileGemm<EmulatedTiles>;
+    t.convert = ConvertToBf16;
+    return t;
+  }();
+  return &table;
+}
+
+namespace {
+
+TEST(AmxGemm, ReleasesItsTilesAndConfiguresOnceForRowsOfOneSize) {
+  const Layer layer = MakeLayer(32, 2048, false);
+  const auto x = Values(3, 64 * int64_t{layer.inputs});
+  EmulatedTiles::configurations = 0;
+  RunGemm(*EmulatedAmxKernels(), layer, x, 64, {2, 64});
+  EXPECT_FALSE(EmulatedTiles::configured);
+  EXPECT_EQ(EmulatedTiles::configurations, 1);
+}
+
+}  // namespace
+}  // namespace lorad::kernels::cpu
