@@ -97,8 +97,11 @@ class Run {
   void Start(size_t client, const PlannedRequest& planned);
   // The next stream that ended, or null at `until`.
   std::unique_ptr<Stream> NextDone(Time until);
+  // A stream that ended; `end` is when the driver saw it.
   void Absorb(const Stream& stream, Time end);
-  bool hopeless() const { return any_ok_ == 0 && failures_ >= kGiveUpAfterFailures; }
+  // Its samples alone: also of a stream that the end of the run cut off.
+  void AbsorbTimes(const Stream& stream);
+  bool hopeless() const { return successes_ == 0 && failures_ >= kGiveUpAfterFailures; }
   absl::StatusOr<LoadResult> Result(double seconds, double cpu_s);
   void SetWindow(Time begin, Time end) {
     window_begin_ = begin;
@@ -119,7 +122,7 @@ class Run {
   LoadResult result_;
   std::vector<float> ttft_, gaps_, request_;
   double queue_s_ = 0, load_s_ = 0;
-  int64_t ended_ = 0, attained_ = 0, any_ok_ = 0;
+  int64_t ended_ = 0, attained_ = 0, successes_ = 0;
   int failures_ = 0;
 };
 
@@ -170,16 +173,7 @@ std::unique_ptr<Stream> Run::NextDone(Time until) {
   return stream;
 }
 
-// `end`: when the driver saw it end.
-void Run::Absorb(const Stream& stream, Time end) {
-  const bool measured = end >= window_begin_ && end < window_end_;
-  if (!stream.status.ok()) {
-    ++failures_;
-    ++result_.errors[absl::StatusCodeToString(stream.status.code())];
-    if (result_.first_error.empty()) result_.first_error = std::string(stream.status.message());
-  } else {
-    ++any_ok_;
-  }
+void Run::AbsorbTimes(const Stream& stream) {
   for (const auto& [gap, tokens] : stream.gaps) {
     gaps_.insert(gaps_.end(), static_cast<size_t>(tokens), gap);
   }
@@ -188,7 +182,18 @@ void Run::Absorb(const Stream& stream, Time end) {
   if (stream.has_first && first >= window_begin_ && first < window_end_) {
     ttft_.push_back(static_cast<float>(stream.ttft_s));
   }
-  if (!measured) return;
+}
+
+void Run::Absorb(const Stream& stream, Time end) {
+  AbsorbTimes(stream);
+  if (stream.status.ok()) {
+    ++successes_;
+  } else {
+    ++failures_;
+    ++result_.errors[absl::StatusCodeToString(stream.status.code())];
+    if (result_.first_error.empty()) result_.first_error = std::string(stream.status.message());
+  }
+  if (end < window_begin_ || end >= window_end_) return;
   ++ended_;
   if (!stream.status.ok()) return;
   ++result_.finished;
@@ -262,8 +267,7 @@ absl::StatusOr<LoadResult> Run::Closed() {
   for (auto& [s, stream] : running_) stream->call->Cancel();
   for (auto& [s, stream] : running_) {
     stream->call->Wait();
-    stream->status = absl::OkStatus();
-    Absorb(*stream, Time::max());
+    AbsorbTimes(*stream);
   }
   running_.clear();
   return Result(SecondsBetween(window_begin_, window_end_), cpu_s);

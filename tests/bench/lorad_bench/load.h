@@ -14,8 +14,8 @@
 namespace lorad::bench {
 
 struct LoadOptions {
-  WorkloadOptions workload;           // `adapters` is taken from the list below
-  std::vector<std::string> adapters;  // names; "" is the base model
+  WorkloadOptions workload{};           // `adapters` is taken from the list below
+  std::vector<std::string> adapters{};  // names; "" is the base model
   // 0: open loop, requests start at the trace's times whatever the server does; the run ends when
   // all have ended. Otherwise so many clients, each sending one request after the other until
   // workload.duration_s has passed.

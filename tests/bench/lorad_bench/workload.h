@@ -26,7 +26,7 @@ struct WorkloadOptions {
   double rate = 2;  // requests a second
   double cv = 1;
   double duration_s = 60;
-  Range input, output;
+  Range input{}, output{};
   uint32_t seed = 42;
 };
 

@@ -174,19 +174,22 @@ TEST(LoadTest, ClosedLoopKeepsItsClientsBusyAndCountsWhatComes) {
   options.prompt_token = 7;
   const auto result = RunLoad(&client, options);
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_GT(result->finished, 4);
-  EXPECT_LE(result->started, result->finished + 4);
+  EXPECT_GT(result->finished, 0);
+  EXPECT_LE(result->started, result->finished + 2 * options.clients);
   EXPECT_GE(result->output_tokens, 4 * result->finished);
   EXPECT_LE(result->output_tokens, 4 * result->started);
   EXPECT_TRUE(result->errors.empty()) << result->first_error;
   EXPECT_EQ(result->attainment, 1);
-  EXPECT_GE(result->token_gap_s.p50, 0.005);
+  EXPECT_GT(result->token_gap_s.p50, 0);
   const auto requests = server.inference.requests();
-  EXPECT_EQ(static_cast<int64_t>(requests.size()), result->started);
-  EXPECT_TRUE(requests[0].ignore_eos());
-  EXPECT_EQ(requests[0].prompt().token_ids().ids(0), 7);
-  EXPECT_EQ(requests[0].max_tokens(),
-            ClosedLoopRequests(options.workload, 1, options.popularity)[0].output_tokens);
+  EXPECT_GE(static_cast<int64_t>(requests.size()), result->finished);
+  for (const v1::GenerateRequest& request : requests) {
+    EXPECT_TRUE(request.ignore_eos());
+    EXPECT_GE(request.prompt().token_ids().ids_size(), 8);
+    EXPECT_EQ(request.prompt().token_ids().ids(0), 7);
+    EXPECT_GE(request.max_tokens(), 8);
+    EXPECT_LT(request.max_tokens(), 512);
+  }
 }
 
 TEST(LoadTest, OpenLoopSendsTheWholeTrace) {
