@@ -176,7 +176,7 @@ TEST_P(CpuAdapter, WherePagesEndChangesNoBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sets, CpuAdapter, testing::ValuesIn(UsableKernels()),
-                         [](const auto& info) { return std::string(info.param->name); });
+                         [](const auto& set) { return std::string(set.param->name); });
 
 }  // namespace
 }  // namespace lorad::kernels::cpu

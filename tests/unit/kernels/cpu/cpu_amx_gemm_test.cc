@@ -19,7 +19,7 @@ namespace {
 // depends on it. Rows that are not configured must not be read, written or used.
 struct EmulatedTiles {
   struct Tile {
-    int rows = 0;
+    int rows;
     std::array<std::array<std::byte, 64>, 16> bytes;
   };
   static inline std::array<Tile, 8> tiles;

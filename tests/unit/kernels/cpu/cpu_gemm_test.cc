@@ -104,7 +104,7 @@ TEST_P(CpuGemm, TheLargestTaskFitsItsScratch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sets, CpuGemm, testing::ValuesIn(TablesToTest()),
-                         [](const auto& info) { return std::string(info.param->name); });
+                         [](const auto& set) { return std::string(set.param->name); });
 
 }  // namespace
 }  // namespace lorad::kernels::cpu

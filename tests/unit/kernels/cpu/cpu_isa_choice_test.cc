@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -24,7 +25,9 @@ TEST(IsaChoice, AutoChoosesOneOfThem) {
   const auto usable = UsableKernels();
   EXPECT_NE(std::find(usable.begin(), usable.end(), *chosen), usable.end());
   // Nothing that a machine of the last ten years lacks is slower than four lanes.
-  if (usable.size() > 1) EXPECT_STRNE((*chosen)->name, "portable");
+  if (usable.size() > 1) {
+    EXPECT_STRNE((*chosen)->name, "portable");
+  }
 }
 
 TEST(IsaChoice, UnknownAndUnsupportedAreRefusedByName) {
