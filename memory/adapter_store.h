@@ -7,8 +7,7 @@
 //   ROOT/adapters/ID/N/                    version N of adapter ID: two files and manifest.json
 //   ROOT/adapters/ID/removed_through       a number: all versions of ID up to it are deleted
 //   ROOT/staging/, ROOT/trash/             on the way in and out; emptied by Open
-//   ROOT/quarantine/                       what Open found damaged or does not know; for a person
-//   to look at
+//   ROOT/quarantine/                       what was found damaged or unknown, for a person to see
 //
 // What is true after a crash at any moment. The current version of ID is the greatest N that has a
 // manifest, if it is greater than removed_through. A version appears by one rename of a synced

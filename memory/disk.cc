@@ -55,12 +55,20 @@ absl::Status Disk::Before(std::string_view operation, const std::filesystem::pat
   return error == 0 ? absl::OkStatus() : Failed(error, operation, path);
 }
 
-absl::Status Disk::Failed(int error, std::string_view operation,
-                          const std::filesystem::path& path) const {
+std::string Disk::Shown(const std::filesystem::path& path) const {
   const std::string below = path.lexically_relative(root_).string();
   const bool is_below = !below.empty() && below[0] != '.';  // "." and "..": the store's own place
-  return ErrnoStatus(error, fmt::format("adapter store: cannot {} {}", operation,
-                                        is_below ? below : path.string()));
+  return is_below ? below : path.string();
+}
+
+absl::Status Disk::Failed(int error, std::string_view operation,
+                          const std::filesystem::path& path) const {
+  return ErrnoStatus(error, fmt::format("adapter store: cannot {} {}", operation, Shown(path)));
+}
+
+absl::Status Disk::Damaged(const std::filesystem::path& path, std::string_view problem) const {
+  return WithReason(absl::DataLossError(fmt::format("adapter store: {} {}", Shown(path), problem)),
+                    "STORE_CORRUPT");
 }
 
 absl::Status Disk::CannotRead(std::string_view operation, const std::filesystem::path& path) const {
@@ -76,7 +84,7 @@ absl::Status Disk::EnsureDirectory(const std::filesystem::path& path) const {
   if (errno != EEXIST) return Failed(errno, "mkdir", path);
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return Failed(errno, "stat", path);
-  return S_ISDIR(info.st_mode) ? absl::OkStatus() : Failed(ENOTDIR, "use", path);
+  return S_ISDIR(info.st_mode) ? absl::OkStatus() : Damaged(path, "is no directory");
 }
 
 absl::StatusOr<UniqueFd> Disk::Create(const std::filesystem::path& path) const {
@@ -142,7 +150,7 @@ absl::StatusOr<UniqueFd> Disk::Open(const std::filesystem::path& path) const {
   if (!fd.valid()) return CannotRead("open", path);
   struct stat info;
   if (::fstat(fd.get(), &info) != 0) return Failed(errno, "stat", path);
-  if (!S_ISREG(info.st_mode)) return Failed(ENXIO, "read, as it is no regular file,", path);
+  if (!S_ISREG(info.st_mode)) return Damaged(path, "is no regular file");
   return fd;
 }
 
@@ -166,14 +174,14 @@ absl::StatusOr<std::string> Disk::ReadFile(const std::filesystem::path& path,
   LORAD_ASSIGN_OR_RETURN(const UniqueFd fd, Open(path));
   std::string bytes;
   LORAD_RETURN_IF_ERROR(Read(fd, path, max_bytes + 1, &bytes));
-  if (bytes.size() > max_bytes) return Failed(ENXIO, "read, as it is too long,", path);
+  if (bytes.size() > max_bytes) return Damaged(path, "is too long");
   return bytes;
 }
 
 absl::StatusOr<int64_t> Disk::FileSize(const std::filesystem::path& path) const {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return CannotRead("stat", path);
-  if (!S_ISREG(info.st_mode)) return Failed(ENXIO, "use, as it is no regular file,", path);
+  if (!S_ISREG(info.st_mode)) return Damaged(path, "is no regular file");
   return info.st_size;
 }
 
@@ -181,7 +189,7 @@ absl::StatusOr<std::vector<std::string>> Disk::ListDirectory(
     const std::filesystem::path& path) const {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return Failed(errno, "list", path);
-  if (!S_ISDIR(info.st_mode)) return Failed(ENOTDIR, "list", path);
+  if (!S_ISDIR(info.st_mode)) return Damaged(path, "is no directory");
   std::vector<std::string> names;
   std::error_code error;
   std::filesystem::directory_iterator at(path, error);

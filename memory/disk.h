@@ -99,6 +99,8 @@ class Disk {
   absl::Status Failed(int error, std::string_view operation,
                       const std::filesystem::path& path) const;
 
+  std::string Shown(const std::filesystem::path& path) const;
+  absl::Status Damaged(const std::filesystem::path& path, std::string_view problem) const;
   // Of errno: NotFound if nothing is there, which only readers expect.
   absl::Status CannotRead(std::string_view operation, const std::filesystem::path& path) const;
 

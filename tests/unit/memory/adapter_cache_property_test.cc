@@ -1,0 +1,230 @@
+// Random operations on an AdapterCache, beside KV lists in the same pool and a model that is too
+// simple to be wrong.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "memory/adapter_cache.h"
+
+namespace lorad {
+namespace {
+
+class CacheModel {
+ public:
+  explicit CacheModel(uint32_t seed) : random_(seed) {
+    for (int i = 0; i < 3; ++i) kv_.emplace_back(&pool_, PageUse::kKv);
+  }
+
+  void Step() {
+    now_ += Duration(Below(2));  // time may stand still
+    const AdapterVersionId id = 1 + static_cast<AdapterVersionId>(Below(12));
+    const auto found = model_.find(id);
+    if (found == model_.end()) return BeginLoad(id);
+    Adapter& adapter = found->second;
+    switch (Below(6)) {
+      case 0:
+        return Retire(id, &adapter);
+      case 1:
+        return MakeRoom();
+      case 2:
+        return ChangeKv();
+      default:
+        break;
+    }
+    if (adapter.loading) return EndLoad(id, &adapter);
+    if (adapter.leases > 0 && Below(2) == 0) return Release(id, &adapter);
+    Lease(id, &adapter);
+  }
+
+  void Check() {
+    uint32_t pages = 0, idle_pages = 0, loading = 0, leased = 0;
+    for (AdapterVersionId id = 1; id <= 12; ++id) {
+      const auto found = model_.find(id);
+      const bool here = found != model_.end();
+      const Adapter adapter = here ? found->second : Adapter{};
+      ASSERT_EQ(cache_.IsLoading(id), here && adapter.loading);
+      ASSERT_EQ(cache_.IsResident(id), here && !adapter.loading);
+      ASSERT_EQ(cache_.IsIdle(id), here && adapter.idle());
+      ASSERT_EQ(cache_.pages_of(id), adapter.pages);
+      if (here) {
+        ASSERT_EQ(cache_.last_use(id), adapter.last_use);
+      }
+      pages += adapter.pages;
+      idle_pages += here && adapter.idle() ? adapter.pages : 0;
+      loading += here && adapter.loading;
+      leased += adapter.leases > 0;
+    }
+    ASSERT_EQ(cache_.evictable_pages(), idle_pages);
+    ASSERT_EQ(pool_.pages_in_use(PageUse::kAdapter), pages);
+    const AdapterCache::Stats stats = cache_.stats();
+    ASSERT_EQ(stats.loading, loading);
+    ASSERT_EQ(stats.leased, leased);
+    ASSERT_EQ(stats.resident, model_.size() - loading);
+    ASSERT_EQ(stats.evictions, evictions_);
+    ASSERT_EQ(cache_.TakeEvicted(), left_);
+    left_.clear();
+    ASSERT_EQ(cache_.Validate(), absl::OkStatus());
+    std::vector<const PageList*> lists = cache_.page_lists();
+    for (const PageList& list : kv_) lists.push_back(&list);
+    ASSERT_EQ(pool_.Validate(lists), absl::OkStatus());
+  }
+
+  uint64_t evictions() const { return evictions_; }
+  int refused() const { return refused_; }
+
+ private:
+  struct Adapter {
+    uint32_t pages = 0;
+    bool loading = false, retired = false;
+    int leases = 0;
+    TimePoint last_use;
+    uint64_t idle_order = 0;  // when it became idle
+    std::vector<uint32_t> ids;
+    bool idle() const { return !loading && leases == 0; }
+  };
+
+  int Below(int n) { return static_cast<int>(random_() % static_cast<uint32_t>(n)); }
+
+  // The idle adapter that has waited longest and is not kept, or 0.
+  AdapterVersionId Oldest(const std::vector<AdapterVersionId>& keep) const {
+    AdapterVersionId oldest = 0;
+    for (const auto& [id, adapter] : model_) {
+      if (!adapter.idle() || std::find(keep.begin(), keep.end(), id) != keep.end()) continue;
+      if (oldest == 0 || adapter.idle_order < model_.at(oldest).idle_order) oldest = id;
+    }
+    return oldest;
+  }
+
+  void Leave(AdapterVersionId id) {
+    left_.push_back(id);
+    model_.erase(id);
+  }
+
+  void ExpectEvictions(uint32_t goal, const std::vector<AdapterVersionId>& keep) {
+    uint32_t free_pages = kPages - KvPages();
+    for (const auto& [id, adapter] : model_) free_pages -= adapter.pages;
+    for (AdapterVersionId id; free_pages < goal && (id = Oldest(keep)) != 0;) {
+      free_pages += model_.at(id).pages;
+      Leave(id);
+      ++evictions_;
+    }
+  }
+
+  uint32_t KvPages() const {
+    uint32_t pages = 0;
+    for (const PageList& list : kv_) pages += list.size();
+    return pages;
+  }
+
+  void BeginLoad(AdapterVersionId id) {
+    const auto pages = static_cast<uint32_t>(1 + Below(9));
+    uint32_t held = KvPages();
+    for (const auto& [other, adapter] : model_) held += adapter.idle() ? 0 : adapter.pages;
+    const bool fits = held + pages <= kPages;
+    if (fits) ExpectEvictions(pages, {});
+    const std::span<const uint32_t> ids = cache_.BeginLoad(id, pages, now_);
+    ASSERT_EQ(ids.size(), fits ? pages : 0);
+    if (!fits) {
+      ++refused_;
+      return;
+    }
+    model_[id] = {.pages = pages,
+                  .loading = true,
+                  .retired = false,
+                  .leases = 0,
+                  .last_use = now_,
+                  .idle_order = 0,
+                  .ids = {ids.begin(), ids.end()}};
+  }
+
+  void EndLoad(AdapterVersionId id, Adapter* adapter) {
+    if (Below(4) == 0) {
+      cache_.AbortLoad(id);
+      model_.erase(id);
+      return;
+    }
+    cache_.FinishLoad(id, now_);
+    adapter->loading = false;
+    BecomeIdle(id, adapter);
+  }
+
+  void BecomeIdle(AdapterVersionId id, Adapter* adapter) {
+    if (adapter->retired) return Leave(id);
+    adapter->last_use = now_;
+    adapter->idle_order = ++order_;
+  }
+
+  void Lease(AdapterVersionId id, Adapter* adapter) {
+    const std::span<const uint32_t> ids = cache_.Lease(id, now_);
+    ASSERT_TRUE(std::equal(ids.begin(), ids.end(), adapter->ids.begin(), adapter->ids.end()));
+    ++adapter->leases;
+    adapter->last_use = now_;
+  }
+
+  void Release(AdapterVersionId id, Adapter* adapter) {
+    cache_.Release(id, now_);
+    adapter->last_use = now_;
+    if (--adapter->leases == 0) BecomeIdle(id, adapter);
+  }
+
+  void Retire(AdapterVersionId id, Adapter* adapter) {
+    cache_.Retire(id);
+    if (adapter->idle()) {
+      Leave(id);
+    } else {
+      adapter->retired = true;
+    }
+  }
+
+  void MakeRoom() {
+    const auto goal = static_cast<uint32_t>(Below(kPages / 2));
+    const std::vector<AdapterVersionId> keep = {static_cast<AdapterVersionId>(1 + Below(12)),
+                                                static_cast<AdapterVersionId>(1 + Below(12))};
+    ExpectEvictions(goal, keep);
+    const bool reached = cache_.MakeRoom(goal, keep);
+    ASSERT_EQ(reached, pool_.free_pages() >= goal);
+  }
+
+  void ChangeKv() {
+    PageList& list = kv_[static_cast<size_t>(Below(3))];
+    if (Below(2) == 0) {
+      list.Truncate(static_cast<uint32_t>(Below(static_cast<int>(list.size()) + 1)));
+    } else {
+      (void)list.Grow(static_cast<uint32_t>(Below(4)));
+    }
+  }
+
+  static constexpr int kPages = 32;
+  std::mt19937 random_;
+  TimePoint now_{};
+  PagePool pool_{kPages, 1};
+  std::vector<PageList> kv_;
+  AdapterCache cache_{&pool_};
+  std::map<AdapterVersionId, Adapter> model_;
+  std::vector<AdapterVersionId> left_;
+  uint64_t evictions_ = 0, order_ = 0;
+  int refused_ = 0;
+};
+
+TEST(AdapterCacheProperty, BehavesLikeTheModel) {
+  uint64_t evictions = 0;
+  int refused = 0;
+  for (uint32_t seed = 0; seed < 10; ++seed) {
+    CacheModel model(seed);
+    for (int step = 0; step < 5'000; ++step) {
+      model.Step();
+      model.Check();
+      if (testing::Test::HasFatalFailure()) FAIL() << "seed " << seed << ", step " << step;
+    }
+    evictions += model.evictions();
+    refused += model.refused();
+  }
+  EXPECT_GT(evictions, 1000u);  // the interesting things did happen
+  EXPECT_GT(refused, 100);
+}
+
+}  // namespace
+}  // namespace lorad

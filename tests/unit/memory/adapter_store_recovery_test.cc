@@ -1,0 +1,260 @@
+// What Open makes of a directory in which somebody or a crash left other things than it should.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "memory/adapter_store.h"
+#include "memory/base/error_detail.h"
+#include "tests/unit/memory/store_fixture.h"
+
+namespace lorad {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+std::string Reason(const absl::Status& status) { return GetErrorDetail(status).reason; }
+
+class StoreRecoveryTest : public StoreTest {
+ protected:
+  // Stores "good" (seed 1) and "victim" (seed 2), and closes.
+  StoreRecoveryTest() {
+    Open();
+    Put(store_.get(), "good", 1).value();
+    Put(store_.get(), "victim", 2).value();
+    store_.reset();
+  }
+  // After Open: "good" is there, "victim" is in quarantine, its name can be used again, and its
+  // number is not.
+  void ExpectVictimQuarantined() {
+    AdapterStore& store = Open();
+    EXPECT_EQ(SeedOf(store, store.Latest("good").value()), 1);
+    EXPECT_FALSE(store.Latest("victim").ok());
+    EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("quarantine/victim")));
+    EXPECT_THAT(NamesIn(root_ / "quarantine"), SizeIs(1));
+    EXPECT_THAT(Open().recovery().quarantined, IsEmpty());  // once is enough
+    const absl::StatusOr<StoredVersion> again = Put(store_.get(), "victim", 7);
+    ASSERT_EQ(again.status(), absl::OkStatus());
+    EXPECT_GT(again->version, 1);
+    EXPECT_EQ(SeedOf(Open(), store_->Latest("victim").value()), 7);
+  }
+
+  const fs::path adapters_ = root_ / "adapters";
+  const fs::path victim_ = root_ / "adapters/victim/1";
+};
+
+TEST_F(StoreRecoveryTest, CleanStoreNeedsNoRepair) {
+  AdapterStore& store = Open();
+  EXPECT_THAT(store.List(), SizeIs(2));
+  EXPECT_EQ(store.recovery().unfinished, 0);
+  EXPECT_EQ(store.recovery().superseded, 0);
+  EXPECT_THAT(store.recovery().quarantined, IsEmpty());
+}
+
+TEST_F(StoreRecoveryTest, TwoCannotHaveItOpen) {
+  Open();
+  for (const absl::Status& status :
+       {AdapterStore::Open(root_, TestOptions()).status(),
+        AdapterStore::Open(root_ / "." / "", TestOptions()).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(Reason(status), "STORE_LOCKED");
+  }
+  EXPECT_EQ(InChild([&] {
+              return Reason(AdapterStore::Open(root_, TestOptions()).status()) == "STORE_LOCKED";
+            }),
+            1);
+  EXPECT_EQ(SeedOf(*store_, store_->Latest("good").value()), 1);
+  EXPECT_EQ(OpenError(), absl::OkStatus());  // after closing
+}
+
+TEST_F(StoreRecoveryTest, StagingAndTrashAreEmptied) {
+  fs::create_directories(root_ / "staging/17/deep/er");
+  WriteFile(root_ / "staging/17/adapter_model.safetensors", "half");
+  WriteFile(root_ / "staging/18", "4");  // half of a removed_through
+  fs::create_symlink(victim_, root_ / "staging/link");
+  fs::create_directories(root_ / "trash/3");
+  AdapterStore& store = Open();
+  EXPECT_EQ(store.recovery().unfinished, 1);
+  EXPECT_THAT(NamesIn(root_ / "staging"), IsEmpty());
+  EXPECT_THAT(NamesIn(root_ / "trash"), IsEmpty());
+  EXPECT_EQ(SeedOf(store, store.Latest("victim").value()), 2);  // not through the link
+}
+
+TEST_F(StoreRecoveryTest, AVersionWithoutAManifestWasNeverFinished) {
+  fs::create_directory(adapters_ / "victim/5");
+  WriteFile(adapters_ / "victim/5/adapter_model.safetensors", "half");
+  fs::create_directories(adapters_ / "fresh/1");
+  AdapterStore& store = Open();
+  EXPECT_EQ(store.recovery().unfinished, 2);
+  EXPECT_EQ(SeedOf(store, store.Latest("victim").value()), 2);
+  EXPECT_FALSE(store.Latest("fresh").ok());
+  EXPECT_FALSE(fs::exists(adapters_ / "victim/5"));
+  EXPECT_FALSE(fs::exists(adapters_ / "fresh"));
+  EXPECT_EQ(Put(&store, "victim", 3)->version, 6);
+}
+
+TEST_F(StoreRecoveryTest, VersionsThatWereReplacedOrDeletedAreRemoved) {
+  AdapterStore& store = Open();
+  Put(&store, "victim", 3).value();
+  const StoredVersion newest = Put(&store, "victim", 4).value();
+  Put(&store, "gone", 5).value();
+  EXPECT_EQ(store.Delete("gone"), absl::OkStatus());
+  AdapterStore& again = Open();
+  EXPECT_EQ(again.recovery().superseded, 3);
+  EXPECT_THAT(NamesIn(adapters_ / "victim"), ElementsAre("3"));
+  EXPECT_THAT(NamesIn(adapters_ / "gone"), ElementsAre("removed_through"));
+  EXPECT_EQ(SeedOf(again, again.Latest("victim").value()), 4);
+  EXPECT_EQ(again.stored_bytes(), newest.bytes() + again.Latest("good")->bytes());
+}
+
+TEST_F(StoreRecoveryTest, ADamagedManifestIsQuarantined) {
+  WriteFile(victim_ / "manifest.json", "{\"id\": \"vic");
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AManifestOfAnotherAdapterIsQuarantined) {
+  fs::copy_file(adapters_ / "good/1/manifest.json", victim_ / "manifest.json",
+                fs::copy_options::overwrite_existing);
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AHugeManifestIsQuarantined) {
+  WriteFile(victim_ / "manifest.json", std::string(1 << 20, '['));
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AFileOfAnotherLengthIsQuarantined) {
+  fs::resize_file(victim_ / kAdapterWeightsFile, 10);
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AMissingFileIsQuarantined) {
+  fs::remove(victim_ / kAdapterConfigFile);
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, ALinkInPlaceOfAFileIsQuarantined) {
+  fs::rename(victim_ / kAdapterWeightsFile, directory_ / "elsewhere");
+  fs::create_symlink(directory_ / "elsewhere", victim_ / kAdapterWeightsFile);
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AFifoInPlaceOfAFileIsQuarantined) {
+  fs::remove(victim_ / kAdapterWeightsFile);
+  ASSERT_EQ(::mkfifo((victim_ / kAdapterWeightsFile).c_str(), 0600), 0);
+  ExpectVictimQuarantined();
+}
+
+TEST_F(StoreRecoveryTest, AFifoInPlaceOfAManifestIsQuarantined) {
+  fs::remove(victim_ / "manifest.json");
+  ASSERT_EQ(::mkfifo((victim_ / "manifest.json").c_str(), 0600), 0);
+  ExpectVictimQuarantined();  // without waiting for its writer
+}
+
+TEST_F(StoreRecoveryTest, ALinkInPlaceOfAVersionIsQuarantined) {
+  fs::rename(victim_, directory_ / "elsewhere");
+  fs::create_directory_symlink(directory_ / "elsewhere", victim_);
+  AdapterStore& store = Open();
+  EXPECT_FALSE(store.Latest("victim").ok());
+  EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("victim.unknown")));
+  EXPECT_TRUE(fs::exists(directory_ / "elsewhere/manifest.json"));
+}
+
+TEST_F(StoreRecoveryTest, ADamagedVersionDoesNotBringTheOneBeforeBack) {
+  Open();
+  const StoredVersion second = Put(store_.get(), "victim", 3).value();
+  store_.reset();
+  WriteFile(second.path / "manifest.json", "");
+  AdapterStore& store = Open();
+  EXPECT_FALSE(store.Latest("victim").ok());
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), ElementsAre("victim.1", "victim.2"));
+  EXPECT_FALSE(Open().Latest("victim").ok());
+  EXPECT_EQ(Put(store_.get(), "victim", 4)->version, 3);
+}
+
+TEST_F(StoreRecoveryTest, ADamagedRemovedThroughQuarantinesTheAdapter) {
+  for (const char* text : {"", "x", "-1", "999999999999999999999", "1 2"}) {
+    WriteFile(adapters_ / "victim/removed_through", text);
+    AdapterStore& store = Open();
+    EXPECT_FALSE(store.Latest("victim").ok());
+    EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("quarantine/victim")));
+    EXPECT_TRUE(Put(&store, "victim", 2).ok());
+    store_.reset();
+  }
+}
+
+TEST_F(StoreRecoveryTest, UnknownThingsAreQuarantinedAndAllElseIsServed) {
+  fs::create_directory(adapters_ / "Not An Id");
+  WriteFile(adapters_ / "file", "x");
+  fs::create_directory_symlink("/", adapters_ / "link");
+  ASSERT_EQ(::mkfifo((adapters_ / "fifo").c_str(), 0600), 0);
+  WriteFile(adapters_ / "good/notes.txt", "x");
+  fs::create_directory(adapters_ / "good/01");
+  fs::create_directory(adapters_ / "good/99999999999999999");
+  AdapterStore& store = Open();
+  EXPECT_THAT(store.recovery().quarantined, SizeIs(7));
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), SizeIs(7));
+  EXPECT_THAT(NamesIn(adapters_), ElementsAre("good", "victim"));
+  EXPECT_EQ(SeedOf(store, store.Latest("good").value()), 1);
+  EXPECT_EQ(Put(&store, "good", 2)->version, 2);
+}
+
+TEST_F(StoreRecoveryTest, LinksInPlaceOfItsOwnDirectoriesAreRefused) {
+  for (const char* name : {"adapters", "staging", "trash", "quarantine"}) {
+    fs::rename(root_ / name, directory_ / "elsewhere");
+    WriteFile(directory_ / "elsewhere/precious", "x");
+    fs::create_directory_symlink(directory_ / "elsewhere", root_ / name);
+    EXPECT_EQ(OpenError().code(), absl::StatusCode::kDataLoss) << name;
+    EXPECT_TRUE(fs::exists(directory_ / "elsewhere/precious"));
+    fs::remove(directory_ / "elsewhere/precious");
+    fs::remove(root_ / name);
+    fs::rename(directory_ / "elsewhere", root_ / name);
+  }
+  EXPECT_EQ(OpenError(), absl::OkStatus());
+}
+
+TEST_F(StoreRecoveryTest, ANewerFormatIsRefusedAndLeftAlone) {
+  WriteFile(root_ / "format", "2\n");
+  fs::create_directory(root_ / "staging/1");
+  const absl::Status status = OpenError();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Reason(status), "STORE_FORMAT_UNSUPPORTED");
+  EXPECT_TRUE(fs::exists(root_ / "staging/1"));
+  WriteFile(root_ / "format", "one");
+  EXPECT_EQ(OpenError().code(), absl::StatusCode::kDataLoss);
+  WriteFile(root_ / "format", "1\n");
+  EXPECT_THAT(Open().List(), SizeIs(2));
+}
+
+TEST_F(StoreTest, ADirectoryOfOtherThingsIsRefusedAndLeftAlone) {
+  fs::create_directories(root_ / "staging/holiday");
+  const absl::Status status = OpenError();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Reason(status), "NOT_A_STORE");
+  EXPECT_THAT(NamesIn(root_), ElementsAre("staging"));
+  EXPECT_TRUE(fs::exists(root_ / "staging/holiday"));
+  fs::remove_all(root_);
+  WriteFile(root_, "a file");
+  EXPECT_EQ(OpenError().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(AdapterStore::Open("", TestOptions()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(StoreTest, MissingParentsAreMadeAndAHalfMadeStoreIsFinished) {
+  root_ = directory_ / "a/b/store";
+  Open();
+  store_.reset();
+  fs::remove_all(root_);
+  fs::create_directory(root_);
+  WriteFile(root_ / "lock", "");
+  WriteFile(root_ / "format.new", "");
+  EXPECT_THAT(Open().List(), IsEmpty());
+  EXPECT_EQ(ReadFile(root_ / "format"), "1\n");
+}
+
+}  // namespace
+}  // namespace lorad
