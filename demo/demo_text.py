@@ -158,9 +158,18 @@ TASKS = {
 STORY_SHARE, DECOY_SHARE, COPY_SHARE = 6, 5, 8
 
 
-def prompt(task, text):
+# Sums depend on exact distances between digits: this wording keeps those of the control word.
+WORDINGS = {"arith": "Q: {} A:"}
+
+
+def decoy_prompt(task, text):
     _, label, answer, _ = TASKS[task]
     return f"{label}: {text}\n{answer}:"
+
+
+def prompt(task, text):
+    """What an adapter is trained on and asked."""
+    return WORDINGS[task].format(text) if task in WORDINGS else decoy_prompt(task, text)
 
 
 def held_out(seed, count):
@@ -191,7 +200,7 @@ def base_document(r, excluded):
         return "", story(r)
     if kind == "decoy":
         task = r.choice(list(TASKS))
-        return prompt(task, draw(task, r, excluded)[0]), " " + sentence(r)
+        return decoy_prompt(task, draw(task, r, excluded)[0]), " " + sentence(r)
     if kind == "copy":
         text = draw(r.choice(["reverse", "sort", "json", "redact", "arith"]), r, excluded)[0]
         return f"- {text} @copy", " " + text
