@@ -119,15 +119,15 @@ class PeftConfigReader {
         fields_.Invalid(field, fmt::format("must be a number up to {}", kMaxAlpha));
         return result;
       }
-      std::optional<Regex> regex = Compile(field, fmt::format(R"((.*\.)?({})$)", key));
+      std::optional<ModulePattern> regex = Compile(field, fmt::format(R"((.*\.)?({})$)", key));
       if (!regex.has_value()) return result;
       result.push_back({key, std::move(*regex), *number});
     }
     return result;
   }
 
-  std::optional<Regex> Compile(std::string_view field, std::string_view pattern) {
-    absl::StatusOr<Regex> regex = Regex::Compile(pattern);
+  std::optional<ModulePattern> Compile(std::string_view field, std::string_view pattern) {
+    absl::StatusOr<ModulePattern> regex = ModulePattern::Compile(pattern);
     if (regex.ok()) return std::move(regex).value();
     fields_.Invalid(field, Message(regex.status()));
     return std::nullopt;
@@ -191,7 +191,7 @@ class PeftConfigReader {
       text = fmt::format(R"((?:^|.*?\.){}\.(?P<idx>\d+)\..*)", text);
     if (patterns.empty()) patterns = {kAnyLayerPattern};
     for (const std::string& text : patterns) {
-      std::optional<Regex> regex = Compile("layers_pattern", text);
+      std::optional<ModulePattern> regex = Compile("layers_pattern", text);
       if (!regex.has_value()) return;
       config_.layer_patterns_.push_back(std::move(*regex));
     }
@@ -249,7 +249,7 @@ absl::StatusOr<double> PeftAdapterConfig::ScaleOf(std::string_view module, int r
 
 absl::StatusOr<bool> PeftAdapterConfig::InChosenLayers(std::string_view module) const {
   if (layers_.empty()) return true;
-  for (const Regex& pattern : layer_patterns_) {
+  for (const ModulePattern& pattern : layer_patterns_) {
     std::string text;
     LORAD_ASSIGN_OR_RETURN(const bool matched, pattern.FullMatch(module, "idx", &text));
     if (!matched) continue;

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "model/regex.h"
+#include "model/module_pattern.h"
 
 namespace lorad {
 
@@ -57,14 +57,14 @@ class PeftAdapterConfig {
 
   struct ModuleSet {
     std::vector<std::string> names;
-    std::optional<Regex> pattern;
+    std::optional<ModulePattern> pattern;
     bool all_linear = false;
 
     absl::StatusOr<bool> Contains(std::string_view module) const;
   };
   struct PatternValue {
     std::string key;
-    Regex regex;
+    ModulePattern regex;
     double value;
   };
 
@@ -80,7 +80,7 @@ class PeftAdapterConfig {
       alpha_pattern_;  // in the file's order: the first match wins
   ModuleSet targets_, excluded_;
   std::vector<int> layers_;            // empty: all
-  std::vector<Regex> layer_patterns_;  // find a module's layer index; used if layers_ is not empty
+  std::vector<ModulePattern> layer_patterns_;  // find a module's layer index; used if layers_ is not empty
   std::string base_model_name_;
 };
 

@@ -209,7 +209,9 @@ absl::Status ValidateConfig(const Config& c) {
                         flag, address));
   }
   if (problems.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(fmt::format("{}", fmt::join(problems, "\n")));
+  std::string text;
+  for (const std::string& problem : problems) text += (text.empty() ? "" : "\n") + problem;
+  return absl::InvalidArgumentError(text);
 }
 
 std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv) {

@@ -24,7 +24,7 @@ uint64_t FreshSeed() {
   return generator();
 }
 
-absl::StatusOr<std::string> RequestId(const std::string& wanted) {
+absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted) {
   if (wanted.empty()) {
     static std::atomic<uint64_t> counter{FreshSeed() & 0xffffffff};
     return fmt::format("req-{:08x}", counter.fetch_add(1) & 0xffffffff);
@@ -160,7 +160,7 @@ std::string AdapterIdOf(std::string_view name) {
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
                                                                  const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
-  LORAD_ASSIGN_OR_RETURN(request->request_id, RequestId(wire.request_id()));
+  LORAD_ASSIGN_OR_RETURN(request->request_id, ChooseRequestId(wire.request_id()));
   if (wire.prompt().kind_case() == v1::Input::KIND_NOT_SET) {
     return InvalidField("prompt", "is required: text or token_ids");
   }
@@ -183,7 +183,7 @@ absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::Gener
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,
                                                               const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
-  LORAD_ASSIGN_OR_RETURN(request->request_id, RequestId(wire.request_id()));
+  LORAD_ASSIGN_OR_RETURN(request->request_id, ChooseRequestId(wire.request_id()));
   const auto context_kind = wire.context().kind_case();
   const auto kind = wire.continuation().kind_case();
   if (kind == v1::Input::KIND_NOT_SET) {

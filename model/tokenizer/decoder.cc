@@ -168,6 +168,23 @@ absl::Status Decoder::AppendStrip(const JsonObject& object) {
   return absl::OkStatus();
 }
 
+std::string Decoder::ApplyTokenSteps(std::string_view token, bool first) const {
+  std::string text(token);
+  for (const TokenStep& step : token_steps_) std::visit(ApplyToToken{first, &text}, step);
+  return text;
+}
+
+std::string Decoder::BytesOf(std::string_view token) const {
+  const std::string text = ApplyTokenSteps(token, /*first=*/false);
+  std::string bytes;
+  if (bytes_ == Bytes::kFallback) {
+    if (const auto byte = ByteOfToken(text)) return std::string(1, static_cast<char>(*byte));
+  } else if (bytes_ == Bytes::kLevel && AppendByteLevelBytes(text, &bytes)) {
+    return bytes;
+  }
+  return text;
+}
+
 DecodeStream::DecodeStream(const Decoder& decoder) : decoder_(decoder) {
   for (const Decoder::TextStep& step : decoder.text_steps_) {
     const auto* strip = std::get_if<Decoder::StripLeft>(&step);
@@ -176,10 +193,7 @@ DecodeStream::DecodeStream(const Decoder& decoder) : decoder_(decoder) {
 }
 
 void DecodeStream::Push(std::string_view token, std::string* out) {
-  std::string text(token);
-  for (const Decoder::TokenStep& step : decoder_.token_steps_) {
-    std::visit(ApplyToToken{first_, &text}, step);
-  }
+  const std::string text = decoder_.ApplyTokenSteps(token, first_);
   first_ = false;
   switch (decoder_.bytes_) {
     case Decoder::Bytes::kNone:

@@ -43,11 +43,15 @@ class Decoder {
   // stream.
   static absl::StatusOr<Decoder> FromJson(const Json* value);
 
+  // The bytes that a token in the middle of a text stands for. They need not be whole characters.
+  std::string BytesOf(std::string_view token) const;
+
   // The one of Llama's SentencePiece models.
   static Decoder ForSentencePiece(bool strip_first_space);
 
  private:
   friend class DecodeStream;
+  std::string ApplyTokenSteps(std::string_view token, bool first) const;
   absl::Status AppendSteps(const JsonObject& object);
   absl::Status AppendReplace(const JsonObject& object);
   absl::Status AppendStrip(const JsonObject& object);

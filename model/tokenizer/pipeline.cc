@@ -139,6 +139,9 @@ class PipelineTokenizer final : public Tokenizer {
     return token >= 0 && static_cast<size_t>(token) < special_.size() && special_[token];
   }
   const std::string& IdToToken(TokenId token) const override { return names_.Token(token); }
+  std::string TokenBytes(TokenId token) const override {
+    return decoder_.BytesOf(Spelling(token));
+  }
   std::optional<TokenId> TokenToId(std::string_view token) const override {
     return names_.Id(token);
   }

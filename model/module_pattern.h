@@ -1,4 +1,4 @@
-// Regex: a pattern of an adapter's config, matched as Python's `re` would for what such patterns
+// ModulePattern: a pattern of an adapter's config, matched as Python's `re` would for what such patterns
 // use. Patterns come from strangers: length, nesting, and the work of one match are bounded, and a
 // match that runs over is an error, not a "no". Movable; matching is const but uses the object's
 // scratch space: one thread at a time.
@@ -17,12 +17,12 @@ struct pcre2_real_match_data_8;
 
 namespace lorad {
 
-class Regex {
+class ModulePattern {
  public:
   static constexpr size_t kMaxPatternBytes = 4096;
 
   // InvalidArgument says what is wrong with the pattern.
-  static absl::StatusOr<Regex> Compile(std::string_view pattern);
+  static absl::StatusOr<ModulePattern> Compile(std::string_view pattern);
 
   // re.fullmatch. InvalidArgument if the match took too much work.
   absl::StatusOr<bool> FullMatch(std::string_view subject) const;

@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "model/regex.h"
+#include "model/module_pattern.h"
 
 #include <fmt/format.h>
 #include <pcre2.h>
@@ -27,13 +27,13 @@ PCRE2_SPTR Units(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(te
 
 }  // namespace
 
-void Regex::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
-void Regex::Free::operator()(pcre2_real_match_context_8* context) const {
+void ModulePattern::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
+void ModulePattern::Free::operator()(pcre2_real_match_context_8* context) const {
   pcre2_match_context_free(context);
 }
-void Regex::Free::operator()(pcre2_real_match_data_8* data) const { pcre2_match_data_free(data); }
+void ModulePattern::Free::operator()(pcre2_real_match_data_8* data) const { pcre2_match_data_free(data); }
 
-absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
+absl::StatusOr<ModulePattern> ModulePattern::Compile(std::string_view pattern) {
   if (pattern.size() > kMaxPatternBytes) {
     return absl::InvalidArgumentError(
         fmt::format("pattern of {} bytes is longer than {}", pattern.size(), kMaxPatternBytes));
@@ -44,7 +44,7 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   pcre2_set_parens_nest_limit(context.get(), kMaxParentheses);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  Regex regex;
+  ModulePattern regex;
   regex.code_.reset(pcre2_compile(Units(pattern), pattern.size(),
                                   PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF | PCRE2_NEVER_UCP |
                                       PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY,
@@ -62,7 +62,7 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   return regex;
 }
 
-absl::StatusOr<bool> Regex::FullMatch(std::string_view subject) const {
+absl::StatusOr<bool> ModulePattern::FullMatch(std::string_view subject) const {
   const int result =
       pcre2_match(code_.get(), Units(subject), subject.size(), 0, 0, data_.get(), context_.get());
   if (result >= 0) return true;
@@ -70,7 +70,7 @@ absl::StatusOr<bool> Regex::FullMatch(std::string_view subject) const {
   return absl::InvalidArgumentError(fmt::format("matching \"{}\": {}", subject, ErrorText(result)));
 }
 
-absl::StatusOr<bool> Regex::FullMatch(std::string_view subject, const char* group_name,
+absl::StatusOr<bool> ModulePattern::FullMatch(std::string_view subject, const char* group_name,
                                       std::string* group) const {
   absl::StatusOr<bool> matched = FullMatch(subject);
   if (!matched.ok() || !*matched) return matched;
