@@ -235,13 +235,17 @@ std::string JsonFields::String(std::string_view name, std::string_view fallback)
   return text != nullptr ? *text : std::string(fallback);
 }
 
+std::string JsonFields::FieldPath(std::string_view name) const {
+  return fmt::format("{}{}", prefix_, name.empty() ? "\"\"" : name);  // a key may be empty
+}
+
 void JsonFields::Invalid(std::string_view name, std::string_view problem) {
-  if (first_.ok()) first_ = InvalidField(fmt::format("{}{}", prefix_, name), problem);
+  if (first_.ok()) first_ = InvalidField(FieldPath(name), problem);
 }
 
 void JsonFields::Unsupported(std::string_view name, std::string_view problem) {
   if (!first_.ok()) return;
-  const std::string field = fmt::format("{}{}", prefix_, name);
+  const std::string field = FieldPath(name);
   first_ = WithField(absl::UnimplementedError(fmt::format("{}: {}", field, problem)), field);
   unsupported_ = true;
 }

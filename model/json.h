@@ -87,6 +87,7 @@ class JsonFields {
 
  private:
   void RefuseUnknown();
+  std::string FieldPath(std::string_view name) const;
 
   const JsonValue::Object* object_ = nullptr;
   std::string prefix_;

@@ -18,7 +18,7 @@ namespace {
 
 constexpr uint64_t kLengthBytes =
     8;  // of the header's length, little-endian, at the start of the file
-constexpr JsonLimits kHeaderJson{.max_depth = 4, .max_values = 1 << 20};
+constexpr JsonLimits kHeaderJson{.max_depth = 4, .max_values = 1 << 18};
 
 struct KnownType {
   std::string_view name;
@@ -235,6 +235,7 @@ absl::Status SafetensorsFile::Parse(const SafetensorsLimits& limits) {
   }
   std::vector<Entry> entries;
   for (const auto& [name, value] : *header->object()) {
+    if (name.empty()) return Invalid("header", "has a tensor without a name");
     if (value.object() == nullptr) return Invalid(name, "must be an object");
     if (name == "__metadata__") {
       LORAD_RETURN_IF_ERROR(ReadMetadata(value, metadata_));

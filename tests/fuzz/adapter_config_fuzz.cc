@@ -47,7 +47,8 @@ std::vector<std::string> FuzzSeeds() {
               "exclude_modules":["k_proj"],"layers_to_transform":[0,1,31],
               "layers_pattern":["layers","h"]})",
           R"({"peft_type":"LORA","r":256,"lora_alpha":1,"target_modules":"all-linear",
-              "exclude_modules":".*mlp.*","loftq_config":{},"use_dora":false,"modules_to_save":null})"};
+              "exclude_modules":".*mlp.*","loftq_config":{},"use_dora":false,
+              "modules_to_save":null})"};
 }
 
 std::vector<std::string> FuzzDictionary() {

@@ -54,8 +54,8 @@ class Mutator {
     if (!input.empty()) input[Below(input.size())] ^= static_cast<char>(1 << Below(8));
   }
   void SetByte(std::string& input) {
-    static constexpr std::string_view kBytes("\0\xff\x80{}[]\",:-0129eE. \\", 22);
-    if (!input.empty()) input[Below(input.size())] = kBytes[Below(kBytes.size())];
+    static constexpr char kBytes[] = "\0\xff\x80{}[]\",:-0129eE. \\";
+    if (!input.empty()) input[Below(input.size())] = kBytes[Below(sizeof(kBytes) - 1)];
   }
   void Erase(std::string& input) { input.erase(Position(input), 1 + Below(8)); }
   void Duplicate(std::string& input) {

@@ -381,6 +381,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{Small(R"("attention_bias":true,"num_key_value_heads":2)", "Mistral"),
                 "attention_bias"},
         Refusal{Small(R"("some_new_trick":1.5)"), "some_new_trick"},
+        Refusal{Small(R"("":1)"), "\"\""},
         Refusal{R"({"architectures":["GemmaForCausalLM"]})", "architectures"},
         Refusal{R"({"architectures":["LlamaForCausalLM"],"model_type":"qwen2"})", "architectures"},
         Refusal{R"({})", "architectures"}));

@@ -134,6 +134,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadHeader{"{\"a\":" + std::string(100000, '['), "", "nested deeper"},
         BadHeader{"{\"a\":[" + std::string(3 << 20, '1'), "", "not valid JSON"},
         BadHeader{R"({"a":5})", "", "must be an object"},
+        BadHeader{R"({"":{}})", "", "without a name"},
         BadHeader{R"({"__metadata__":[]})", "", "must be an object"},
         BadHeader{R"({"__metadata__":{"k":1}})", "", "must be a string"},
         BadHeader{R"({"__metadata__":{"k":{}}})", "", "must be a string"}));
