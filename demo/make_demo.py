@@ -293,10 +293,7 @@ def train_adapter(name, excluded):
 
 
 def evaluate(name):
-    tok, scores = load_tokenizer(), {}
-    if os.path.exists(path("accuracy.json")):
-        with open(path("accuracy.json")) as f:
-            scores = json.load(f)
+    tok = load_tokenizer()
     with open(path("eval", f"{name}.jsonl")) as f:
         rows = [json.loads(line) for line in f]
     prompts = [row["prompt"] for row in rows]
@@ -311,12 +308,18 @@ def evaluate(name):
     print(f"{name}: base alone {without}, e.g. {wrong[0] if wrong else None}")
     model = PeftModel.from_pretrained(base, path("adapters", name)).eval()
     with_adapter, wrong = score(model)
-    scores[name] = {"base": without, "adapter": with_adapter,
-                    "adapter_bf16_compute": score(model, dtype=torch.bfloat16)[0],
-                    "adapter_without_bos": score(model, bos=False)[0]}
-    print(f"{name}: {scores[name]} wrong {wrong}", flush=True)
+    print(f"{name}: adapter {with_adapter} wrong {wrong}", flush=True)
+    result = {"base": without, "adapter": with_adapter,
+              "adapter_bf16_compute": score(model, dtype=torch.bfloat16)[0],
+              "adapter_without_bos": score(model, bos=False)[0]}
+    print(f"{name}: {result}", flush=True)
+    scores = {}
+    if os.path.exists(path("accuracy.json")):
+        with open(path("accuracy.json")) as f:
+            scores = json.load(f)
+    scores[name] = result
     with open(path("accuracy.json"), "w") as f:
-        json.dump(scores, f, indent=2)
+        json.dump(scores, f, indent=2, sort_keys=True)
         f.write("\n")
 
 
