@@ -1,0 +1,82 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "server/log.h"
+
+namespace lorad {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::variant<Config, ExitNow> Parse(std::vector<std::string> args) {
+  std::vector<const char*> argv = {"lorad"};
+  for (const std::string& arg : args) argv.push_back(arg.c_str());
+  return ParseCommandLine(static_cast<int>(argv.size()), argv.data());
+}
+
+TEST(ConfigTest, CommandLine) {
+  const auto parsed = Parse({"--model", "/tmp", "--pool-bytes", "8MiB", "--adapter", "a=/x/y",
+                             "--adapter", "b=/z", "--max-running", "3"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  const Config& config = std::get<Config>(parsed);
+  EXPECT_EQ(config.pool_bytes, 8u << 20);
+  EXPECT_EQ(config.max_running, 3);
+  const std::vector<std::pair<std::string, std::string>> expected = {{"a", "/x/y"}, {"b", "/z"}};
+  EXPECT_EQ(config.AdapterList(), expected);
+}
+
+TEST(ConfigTest, AllProblemsAreReportedAtOnce) {
+  const auto parsed = Parse({"--model", "/nowhere", "--page-tokens", "17", "--adapter", "Bad=/x",
+                             "--max-rank", "0", "--listen", "0.0.0.0:1"});
+  ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed));
+  const ExitNow& exit = std::get<ExitNow>(parsed);
+  EXPECT_EQ(exit.code, 1);
+  for (const char* flag : {"--model", "--page-tokens", "--adapter", "--max-rank", "--listen"}) {
+    EXPECT_THAT(exit.text, HasSubstr(flag));
+  }
+}
+
+TEST(ConfigTest, RemoteAddressesNeedConsent) {
+  EXPECT_TRUE(std::holds_alternative<ExitNow>(Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433"})));
+  EXPECT_TRUE(std::holds_alternative<Config>(
+      Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433", "--allow-remote"})));
+}
+
+TEST(ConfigTest, FileAndCommandLineTogether) {
+  const std::string path = std::filesystem::temp_directory_path() /
+                           ("lorad-config-test-" + std::to_string(::getpid()) + ".toml");
+  std::ofstream(path) << "model = \"/tmp\"\nmax-running = 7\nmax-waiting = 9\n";
+  const auto parsed = Parse({"--config", path, "--max-waiting", "11"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  EXPECT_EQ(std::get<Config>(parsed).max_running, 7);
+  EXPECT_EQ(std::get<Config>(parsed).max_waiting, 11);
+  std::ofstream(path) << "model = \"/tmp\"\nmax-runing = 7\n";
+  const auto typo = Parse({"--config", path});
+  ASSERT_TRUE(std::holds_alternative<ExitNow>(typo));
+  EXPECT_THAT(std::get<ExitNow>(typo).text, HasSubstr("max-runing"));
+  std::filesystem::remove(path);
+}
+
+TEST(ConfigTest, HelpTeaches) {
+  const auto parsed = Parse({"--help"});
+  ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed));
+  EXPECT_EQ(std::get<ExitNow>(parsed).code, 0);
+  EXPECT_THAT(std::get<ExitNow>(parsed).text, HasSubstr("Examples:"));
+}
+
+TEST(LogTest, FieldsCannotForgeLines) {
+  EXPECT_EQ(EscapeForLog("plain"), "plain");
+  EXPECT_EQ(EscapeForLog(""), "\"\"");
+  EXPECT_EQ(EscapeForLog("a\nb"), "\"a\\x0ab\"");
+  EXPECT_EQ(EscapeForLog("a=b \"c\""), "\"a=b \\\"c\\\"\"");
+  EXPECT_LE(EscapeForLog(std::string(1 << 20, 'x')).size(), 300u);
+}
+
+}  // namespace
+}  // namespace lorad
