@@ -46,7 +46,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::Longest(std::string_view text, size_
 }
 
 void AddedTokenMatcher::Split(std::string_view text, bool parse_special,
-                              std::vector<Segment>* segments) const {
+                              std::vector<TextSegment>* segments) const {
   size_t emitted = 0;  // everything before belongs to a segment
   for (size_t at = 0; at < text.size();) {
     if (!begins_[static_cast<unsigned char>(text[at])]) {

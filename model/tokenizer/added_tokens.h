@@ -26,7 +26,7 @@ struct AddedToken {
 };
 
 // A part of a text: the token `id`, or plain text if that is kNoToken.
-struct Segment {
+struct TextSegment {
   std::string_view text;
   TokenId id;
 };
@@ -40,7 +40,7 @@ class AddedTokenMatcher {
 
   // Appends the segments of `text`, none of them empty text. `parse_special` false: special tokens
   // stay text. REQUIRES: `text` is well-formed UTF-8.
-  void Split(std::string_view text, bool parse_special, std::vector<Segment>* segments) const;
+  void Split(std::string_view text, bool parse_special, std::vector<TextSegment>* segments) const;
 
  private:
   struct Target {

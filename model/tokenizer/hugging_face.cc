@@ -187,7 +187,7 @@ absl::StatusOr<PipelineSpec> ReadSpec(const JsonObject& root) {
   LORAD_ASSIGN_OR_RETURN(spec.added_tokens, ReadAddedTokens(root));
   LORAD_ASSIGN_OR_RETURN(spec.normalizer, Normalizer::FromJson(root.Find("normalizer")));
   LORAD_ASSIGN_OR_RETURN(spec.pre_tokenizer, PreTokenizer::FromJson(root.Find("pre_tokenizer")));
-  LORAD_ASSIGN_OR_RETURN(spec.decoder, Decoder::FromJson(root.Find("decoder")));
+  LORAD_ASSIGN_OR_RETURN(spec.decoder, TokenDecoder::FromJson(root.Find("decoder")));
   if (root.Find("post_processor") != nullptr) {
     LORAD_ASSIGN_OR_RETURN(const JsonObject processor, root.Object("post_processor"));
     LORAD_RETURN_IF_ERROR(ReadPostProcessor(processor, &spec));

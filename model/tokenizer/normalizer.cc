@@ -37,7 +37,7 @@ std::string CollapseSpaces(std::string_view text) {
 struct Apply {
   std::string text;
   bool at_start;
-  const Deadline& deadline;
+  const SearchDeadline& deadline;
 
   absl::StatusOr<std::string> operator()(const Normalizer::Form& step) {
     return Normalize(step.form, text);
@@ -116,7 +116,7 @@ absl::StatusOr<Normalizer> Normalizer::FromJson(const Json* value) {
 }
 
 absl::StatusOr<std::string> Normalizer::Run(std::string_view text, bool at_start,
-                                            const Deadline& deadline) const {
+                                            const SearchDeadline& deadline) const {
   Apply apply{std::string(text), at_start, deadline};
   for (const Step& step : steps_) {
     LORAD_ASSIGN_OR_RETURN(apply.text, std::visit(apply, step));

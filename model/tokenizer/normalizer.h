@@ -50,7 +50,7 @@ class Normalizer {
   // `at_start`: no token precedes `text` in the input. REQUIRES: `text` is well-formed UTF-8; so is
   // the result.
   absl::StatusOr<std::string> Run(std::string_view text, bool at_start,
-                                  const Deadline& deadline) const;
+                                  const SearchDeadline& deadline) const;
 
  private:
   std::vector<Step> steps_;

@@ -31,8 +31,8 @@ absl::StatusOr<Pattern> Pattern::FromJson(const JsonObject& parent, std::string_
   return Pattern(std::move(literal));
 }
 
-absl::Status Pattern::FindAll(std::string_view text, const Deadline& deadline,
-                              std::vector<Span>* matches) const {
+absl::Status Pattern::FindAll(std::string_view text, const SearchDeadline& deadline,
+                              std::vector<ByteSpan>* matches) const {
   if (const auto* regex = std::get_if<Regex>(&matcher_)) {
     return regex->FindAll(text, deadline, matches);
   }
@@ -53,8 +53,8 @@ absl::Status Pattern::FindAll(std::string_view text, const Deadline& deadline,
 }
 
 absl::StatusOr<std::string> ReplaceAll(std::string_view text, const Pattern& pattern,
-                                       std::string_view content, const Deadline& deadline) {
-  std::vector<Span> matches;
+                                       std::string_view content, const SearchDeadline& deadline) {
+  std::vector<ByteSpan> matches;
   LORAD_RETURN_IF_ERROR(pattern.FindAll(text, deadline, &matches));
   if (text.size() > kMaxReplacedBytes) return absl::ResourceExhaustedError(kTooLong);
   if (!content.empty() && matches.size() > (kMaxReplacedBytes - text.size()) / content.size()) {
@@ -62,7 +62,7 @@ absl::StatusOr<std::string> ReplaceAll(std::string_view text, const Pattern& pat
   }
   std::string out;
   size_t copied = 0;
-  for (const Span& match : matches) {
+  for (const ByteSpan& match : matches) {
     out.append(text.substr(copied, match.begin - copied)).append(content);
     copied = match.end;
   }

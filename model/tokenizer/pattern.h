@@ -31,8 +31,8 @@ class Pattern {
 
   // Appends every match from left to right, none overlapping; of a class each character is a match
   // of its own. REQUIRES: `text` is well-formed UTF-8.
-  absl::Status FindAll(std::string_view text, const Deadline& deadline,
-                       std::vector<Span>* matches) const;
+  absl::Status FindAll(std::string_view text, const SearchDeadline& deadline,
+                       std::vector<ByteSpan>* matches) const;
 
  private:
   std::variant<Regex, std::string, CharacterClass> matcher_;
@@ -40,6 +40,6 @@ class Pattern {
 
 // `text` with each match replaced by `content`, literally.
 absl::StatusOr<std::string> ReplaceAll(std::string_view text, const Pattern& pattern,
-                                       std::string_view content, const Deadline& deadline);
+                                       std::string_view content, const SearchDeadline& deadline);
 
 }  // namespace lorad

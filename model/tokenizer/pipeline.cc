@@ -56,7 +56,7 @@ class TokenNames {
 // What one call of Encode works in.
 struct EncodeState {
   bool parse_special;
-  Deadline deadline{kPatternBudget};
+  SearchDeadline deadline{kPatternBudget};
   PreTokenizerScratch words;
   Bpe::Scratch bpe;
   std::vector<TokenId> ids;
@@ -86,7 +86,7 @@ class PipelineTokenizer final : public Tokenizer {
       } else {
         LORAD_ASSIGN_OR_RETURN(
             const std::string pattern,
-            normalizer_.Run(token.content, /*at_start=*/true, Deadline(kPatternBudget)));
+            normalizer_.Run(token.content, /*at_start=*/true, SearchDeadline(kPatternBudget)));
         normalized_matcher_.Add(token, pattern);
         if (pattern != token.content) normalized_spelling_.emplace(token.id, pattern);
       }
@@ -103,9 +103,9 @@ class PipelineTokenizer final : public Tokenizer {
     if (!IsValidUtf8(text)) return absl::InvalidArgumentError("text is not valid UTF-8");
     EncodeState state{.parse_special = options.parse_special};
     if (options.add_special_tokens) state.ids = prefix_;
-    std::vector<Segment> segments;
+    std::vector<TextSegment> segments;
     raw_matcher_.Split(text, options.parse_special, &segments);
-    for (const Segment& segment : segments) {
+    for (const TextSegment& segment : segments) {
       if (segment.id != kNoToken) {
         state.ids.push_back(segment.id);
       } else {
@@ -139,9 +139,7 @@ class PipelineTokenizer final : public Tokenizer {
     return token >= 0 && static_cast<size_t>(token) < special_.size() && special_[token];
   }
   const std::string& IdToToken(TokenId token) const override { return names_.Token(token); }
-  std::string TokenBytes(TokenId token) const override {
-    return decoder_.BytesOf(Spelling(token));
-  }
+  std::string TokenBytes(TokenId token) const override { return decoder_.BytesOf(Spelling(token)); }
   std::optional<TokenId> TokenToId(std::string_view token) const override {
     return names_.Id(token);
   }
@@ -192,10 +190,10 @@ class PipelineTokenizer final : public Tokenizer {
       LORAD_ASSIGN_OR_RETURN(normalized, normalizer_.Run(text, at_start, state->deadline));
       text = normalized;
     }
-    std::vector<Segment> segments;
+    std::vector<TextSegment> segments;
     normalized_matcher_.Split(text, state->parse_special, &segments);
     std::vector<Word> words;
-    for (const Segment& segment : segments) {
+    for (const TextSegment& segment : segments) {
       if (segment.id != kNoToken) {
         state->ids.push_back(segment.id);
         continue;
@@ -218,7 +216,7 @@ class PipelineTokenizer final : public Tokenizer {
   absl::flat_hash_map<TokenId, std::string> normalized_spelling_;  // where it differs
   const Normalizer normalizer_;
   const PreTokenizer pre_tokenizer_;
-  const Decoder decoder_;
+  const TokenDecoder decoder_;
   const std::vector<TokenId> prefix_, suffix_;
   const std::optional<TokenId> bos_id_, eos_id_;
 };

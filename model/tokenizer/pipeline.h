@@ -13,9 +13,9 @@
 #include "absl/status/statusor.h"
 #include "model/tokenizer/added_tokens.h"
 #include "model/tokenizer/bpe.h"
-#include "model/tokenizer/decoder.h"
 #include "model/tokenizer/normalizer.h"
 #include "model/tokenizer/pre_tokenizer.h"
+#include "model/tokenizer/token_decoder.h"
 #include "model/tokenizer/tokenizer.h"
 #include "model/tokenizer/tokenizer_config.h"
 
@@ -27,7 +27,7 @@ struct PipelineSpec {
   bool normalize_added = true;  // "normalized" ones are looked for as the normalizer makes them
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  Decoder decoder;
+  TokenDecoder decoder;
   std::vector<TokenId> prefix, suffix;  // around a text with add_special_tokens
   std::string bos_token, eos_token;     // empty: none
 };

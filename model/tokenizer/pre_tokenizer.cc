@@ -16,7 +16,7 @@ constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 struct Piece {
-  Span span;
+  ByteSpan span;
   bool is_match;
 };
 
@@ -31,7 +31,7 @@ absl::StatusOr<Behavior> ParseBehavior(const JsonObject& object) {
 }
 
 // Joins neighbours by `behavior`. The pieces come in order of the text, which they cover.
-void Join(const std::vector<Piece>& pieces, Behavior behavior, std::vector<Span>* out) {
+void Join(const std::vector<Piece>& pieces, Behavior behavior, std::vector<ByteSpan>* out) {
   bool previous_match = false;
   const auto add = [&](const Piece& piece, bool join) {
     if (join && !out->empty()) {
@@ -67,11 +67,11 @@ void Join(const std::vector<Piece>& pieces, Behavior behavior, std::vector<Span>
 }
 
 // Cuts `text` at `matches` into `out`.
-void Cut(std::string_view text, const std::vector<Span>& matches, Behavior behavior, bool invert,
-         std::vector<Span>* out) {
+void Cut(std::string_view text, const std::vector<ByteSpan>& matches, Behavior behavior,
+         bool invert, std::vector<ByteSpan>* out) {
   std::vector<Piece> pieces;
   size_t covered = 0;
-  for (const Span& match : matches) {
+  for (const ByteSpan& match : matches) {
     if (covered < match.begin) pieces.push_back({{covered, match.begin}, invert});
     pieces.push_back({match, !invert});
     covered = match.end;
@@ -81,14 +81,14 @@ void Cut(std::string_view text, const std::vector<Span>& matches, Behavior behav
 }
 
 // The usual split: no piece is joined or removed, so none needs to be remembered.
-void CutIsolated(const Word& word, const std::vector<Span>& matches, std::vector<Word>* words) {
+void CutIsolated(const Word& word, const std::vector<ByteSpan>& matches, std::vector<Word>* words) {
   size_t covered = 0;
   const auto add = [&](size_t begin, size_t end) {
     if (begin < end) {
       words->push_back({word.text.substr(begin, end - begin), word.at_start && begin == 0});
     }
   };
-  for (const Span& match : matches) {
+  for (const ByteSpan& match : matches) {
     add(covered, match.begin);
     add(match.begin, match.end);
     covered = match.end;
@@ -97,7 +97,7 @@ void CutIsolated(const Word& word, const std::vector<Span>& matches, std::vector
 }
 
 struct Apply {
-  const Deadline& deadline;
+  const SearchDeadline& deadline;
   PreTokenizerScratch* scratch;
   const Word& word;
   std::vector<Word>* words;
@@ -111,7 +111,7 @@ struct Apply {
     }
     scratch->pieces.clear();
     Cut(word.text, scratch->matches, step.behavior, step.invert, &scratch->pieces);
-    for (const Span& piece : scratch->pieces) {
+    for (const ByteSpan& piece : scratch->pieces) {
       if (piece.begin == piece.end) continue;
       words->push_back({word.text.substr(piece.begin, piece.end - piece.begin),
                         word.at_start && piece.begin == 0});
@@ -243,7 +243,7 @@ absl::Status PreTokenizer::AppendSplit(const JsonObject& object, std::string_vie
   return absl::OkStatus();
 }
 
-absl::Status PreTokenizer::Run(std::string_view text, bool at_start, const Deadline& deadline,
+absl::Status PreTokenizer::Run(std::string_view text, bool at_start, const SearchDeadline& deadline,
                                PreTokenizerScratch* scratch, std::vector<Word>* words) const {
   words->clear();
   if (!text.empty()) words->push_back({text, at_start});

@@ -24,7 +24,7 @@ struct Word {
 struct PreTokenizerScratch {
   std::deque<std::string> texts;  // a deque: words point into these
   std::vector<Word> next;
-  std::vector<Span> matches, pieces;
+  std::vector<ByteSpan> matches, pieces;
 };
 
 class PreTokenizer {
@@ -51,7 +51,7 @@ class PreTokenizer {
 
   // Sets `words` to those of `text`, none of them empty. REQUIRES: `text` is well-formed UTF-8 and
   // outlives the words.
-  absl::Status Run(std::string_view text, bool at_start, const Deadline& deadline,
+  absl::Status Run(std::string_view text, bool at_start, const SearchDeadline& deadline,
                    PreTokenizerScratch* scratch, std::vector<Word>* words) const;
 
  private:

@@ -72,8 +72,8 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   return Regex(std::move(code));
 }
 
-absl::Status Regex::FindAll(std::string_view text, const Deadline& deadline,
-                            std::vector<Span>* matches) const {
+absl::Status Regex::FindAll(std::string_view text, const SearchDeadline& deadline,
+                            std::vector<ByteSpan>* matches) const {
   thread_local const Owned<pcre2_match_data> data(pcre2_match_data_create(1, nullptr));
   thread_local const Owned<pcre2_match_context> context(pcre2_match_context_create(nullptr));
   LORAD_CHECK(data != nullptr && context != nullptr);
@@ -106,7 +106,7 @@ absl::Status Regex::FindAll(std::string_view text, const Deadline& deadline,
           fmt::format("the tokenizer's pattern fails on this text: {}", ErrorText(rc)));
     }
     const size_t* bounds = pcre2_get_ovector_pointer(data.get());
-    const Span match{bounds[0], bounds[1]};
+    const ByteSpan match{bounds[0], bounds[1]};
     // A lookbehind with \K could turn these around; the importer lets no \K through.
     LORAD_CHECK(match.begin >= begin && match.begin <= match.end && match.end <= text.size());
     const bool empty = match.begin == match.end;

@@ -1,6 +1,6 @@
 // Regular expressions of tokenizer files: Oniguruma's syntax, as far as it means the same to PCRE2,
 // matched by PCRE2's JIT. Immutable and thread-safe. Both pattern and text may be hostile: every
-// match is limited, and a Deadline ends a search.
+// match is limited, and a SearchDeadline ends a search.
 #pragma once
 
 #include <chrono>
@@ -14,15 +14,15 @@
 
 namespace lorad {
 
-struct Span {
+struct ByteSpan {
   size_t begin, end;  // bytes
-  bool operator==(const Span&) const = default;
+  bool operator==(const ByteSpan&) const = default;
 };
 
 // When the work on one text must be over.
-class Deadline {
+class SearchDeadline {
  public:
-  explicit Deadline(std::chrono::steady_clock::duration budget)
+  explicit SearchDeadline(std::chrono::steady_clock::duration budget)
       : end_(std::chrono::steady_clock::now() + budget) {}
   bool Passed() const { return std::chrono::steady_clock::now() > end_; }
 
@@ -38,8 +38,8 @@ class Regex {
   // Appends every match from left to right, none overlapping. Like Oniguruma's search it takes
   // empty matches, but none right at the end of the match before. REQUIRES: `text` is well-formed
   // UTF-8.
-  absl::Status FindAll(std::string_view text, const Deadline& deadline,
-                       std::vector<Span>* matches) const;
+  absl::Status FindAll(std::string_view text, const SearchDeadline& deadline,
+                       std::vector<ByteSpan>* matches) const;
 
  private:
   struct Code;

@@ -156,7 +156,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   spec.bpe.byte_fallback = model.byte_fallback;
   spec.normalize_added = false;
   spec.normalizer = MakeNormalizer(model, config.legacy);
-  spec.decoder = Decoder::ForSentencePiece(model.add_dummy_prefix);
+  spec.decoder = TokenDecoder::ForSentencePiece(model.add_dummy_prefix);
   AddConfiguredTokens(config, &spec);
   spec.bos_token = config.bos_token.empty() ? model.bos_piece : config.bos_token;
   spec.eos_token = config.eos_token.empty() ? model.eos_piece : config.eos_token;

@@ -73,8 +73,8 @@ class Tokenizer {
 
   // The token as the file spells it ("Ġthe", "▁the", "<0x0A>"); empty if there is no such token.
   virtual const std::string& IdToToken(TokenId token) const = 0;
-  // The bytes that the token stands for inside a text (" the", "\xE2"); not always whole characters. Empty if there is no such
-  // token.
+  // The bytes that the token stands for inside a text (" the", "\xE2"); not always whole
+  // characters. Empty if there is no such token.
   virtual std::string TokenBytes(TokenId token) const = 0;
   virtual std::optional<TokenId> TokenToId(std::string_view token) const = 0;
 };

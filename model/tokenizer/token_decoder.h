@@ -13,7 +13,7 @@
 
 namespace lorad {
 
-class Decoder {
+class TokenDecoder {
  public:
   // Steps on one token's text.
   struct Replace {
@@ -41,13 +41,13 @@ class Decoder {
 
   // The value of "decoder". Unimplemented for null, and where the order of steps leaves nothing to
   // stream.
-  static absl::StatusOr<Decoder> FromJson(const Json* value);
+  static absl::StatusOr<TokenDecoder> FromJson(const Json* value);
 
   // The bytes that a token in the middle of a text stands for. They need not be whole characters.
   std::string BytesOf(std::string_view token) const;
 
   // The one of Llama's SentencePiece models.
-  static Decoder ForSentencePiece(bool strip_first_space);
+  static TokenDecoder ForSentencePiece(bool strip_first_space);
 
  private:
   friend class DecodeStream;
@@ -65,7 +65,7 @@ class Decoder {
 class DecodeStream {
  public:
   // REQUIRES: `decoder` outlives the stream.
-  explicit DecodeStream(const Decoder& decoder);
+  explicit DecodeStream(const TokenDecoder& decoder);
 
   // Appends the text that `token` (as the vocabulary spells it, well-formed UTF-8) completes.
   void Push(std::string_view token, std::string* out);
@@ -76,7 +76,7 @@ class DecodeStream {
   void EmitPending(bool at_end, std::string* out);
   void Emit(std::string_view text, std::string* out);
 
-  const Decoder& decoder_;
+  const TokenDecoder& decoder_;
   bool first_ = true;
   std::string pending_;        // bytes that are no whole character yet
   std::vector<int> to_strip_;  // [text_steps_], characters that a StripLeft still takes

@@ -1,4 +1,4 @@
-#include "model/tokenizer/decoder.h"
+#include "model/tokenizer/token_decoder.h"
 
 #include <fmt/format.h>
 
@@ -45,13 +45,13 @@ struct ApplyToToken {
   bool first;
   std::string* text;
 
-  void operator()(const Decoder::Replace& step) {
+  void operator()(const TokenDecoder::Replace& step) {
     *text = ReplaceLiteral(*text, step.pattern, step.content);
   }
-  void operator()(const Decoder::Metaspace& step) {
+  void operator()(const TokenDecoder::Metaspace& step) {
     *text = ReplaceLiteral(*text, step.replacement, first && step.strip_first ? "" : " ");
   }
-  void operator()(const Decoder::StripLeft& step) {
+  void operator()(const TokenDecoder::StripLeft& step) {
     StripFromLeft(step.character, step.count, text);
   }
 };
@@ -60,33 +60,33 @@ struct ApplyToText {
   int* to_strip;
   std::string* text;
 
-  void operator()(const Decoder::Replace& step) {
+  void operator()(const TokenDecoder::Replace& step) {
     *text = ReplaceLiteral(*text, step.pattern, step.content);
   }
-  void operator()(const Decoder::StripLeft& step) {
+  void operator()(const TokenDecoder::StripLeft& step) {
     if (*to_strip > 0) *to_strip = StripFromLeft(step.character, *to_strip, text);
   }
 };
 
 }  // namespace
 
-absl::StatusOr<Decoder> Decoder::FromJson(const Json* value) {
+absl::StatusOr<TokenDecoder> TokenDecoder::FromJson(const Json* value) {
   if (value == nullptr) return absl::UnimplementedError("decoder: null is not supported");
   LORAD_ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Make(*value, "decoder"));
-  Decoder decoder;
+  TokenDecoder decoder;
   LORAD_RETURN_IF_ERROR(decoder.AppendSteps(object));
   return decoder;
 }
 
-Decoder Decoder::ForSentencePiece(bool strip_first_space) {
-  Decoder decoder;
+TokenDecoder TokenDecoder::ForSentencePiece(bool strip_first_space) {
+  TokenDecoder decoder;
   decoder.token_steps_.push_back(Replace{std::string(kMetaspace), " "});
   decoder.bytes_ = Bytes::kFallback;
   if (strip_first_space) decoder.text_steps_.push_back(StripLeft{" ", 1});
   return decoder;
 }
 
-absl::Status Decoder::AppendSteps(const JsonObject& object) {
+absl::Status TokenDecoder::AppendSteps(const JsonObject& object) {
   LORAD_ASSIGN_OR_RETURN(const std::string type, object.String("type"));
   if (type == "Sequence") {
     LORAD_RETURN_IF_ERROR(object.RefuseOthers({"type", "decoders"}));
@@ -131,7 +131,7 @@ absl::Status Decoder::AppendSteps(const JsonObject& object) {
   return object.Unsupported("type", fmt::format("'{}'", type));
 }
 
-absl::Status Decoder::AppendReplace(const JsonObject& object) {
+absl::Status TokenDecoder::AppendReplace(const JsonObject& object) {
   LORAD_RETURN_IF_ERROR(object.RefuseOthers({"type", "pattern", "content"}));
   LORAD_ASSIGN_OR_RETURN(const JsonObject pattern, object.Object("pattern"));
   LORAD_RETURN_IF_ERROR(pattern.RefuseOthers({"String"}));
@@ -149,7 +149,7 @@ absl::Status Decoder::AppendReplace(const JsonObject& object) {
   return absl::OkStatus();
 }
 
-absl::Status Decoder::AppendStrip(const JsonObject& object) {
+absl::Status TokenDecoder::AppendStrip(const JsonObject& object) {
   LORAD_RETURN_IF_ERROR(object.RefuseOthers({"type", "content", "start", "stop"}));
   LORAD_ASSIGN_OR_RETURN(std::string character, object.String("content"));
   if (!IsOneCharacter(character)) return object.Invalid("content", "must be one character");
@@ -168,13 +168,13 @@ absl::Status Decoder::AppendStrip(const JsonObject& object) {
   return absl::OkStatus();
 }
 
-std::string Decoder::ApplyTokenSteps(std::string_view token, bool first) const {
+std::string TokenDecoder::ApplyTokenSteps(std::string_view token, bool first) const {
   std::string text(token);
   for (const TokenStep& step : token_steps_) std::visit(ApplyToToken{first, &text}, step);
   return text;
 }
 
-std::string Decoder::BytesOf(std::string_view token) const {
+std::string TokenDecoder::BytesOf(std::string_view token) const {
   const std::string text = ApplyTokenSteps(token, /*first=*/false);
   std::string bytes;
   if (bytes_ == Bytes::kFallback) {
@@ -185,9 +185,9 @@ std::string Decoder::BytesOf(std::string_view token) const {
   return text;
 }
 
-DecodeStream::DecodeStream(const Decoder& decoder) : decoder_(decoder) {
-  for (const Decoder::TextStep& step : decoder.text_steps_) {
-    const auto* strip = std::get_if<Decoder::StripLeft>(&step);
+DecodeStream::DecodeStream(const TokenDecoder& decoder) : decoder_(decoder) {
+  for (const TokenDecoder::TextStep& step : decoder.text_steps_) {
+    const auto* strip = std::get_if<TokenDecoder::StripLeft>(&step);
     to_strip_.push_back(strip == nullptr ? 0 : strip->count);
   }
 }
@@ -196,10 +196,10 @@ void DecodeStream::Push(std::string_view token, std::string* out) {
   const std::string text = decoder_.ApplyTokenSteps(token, first_);
   first_ = false;
   switch (decoder_.bytes_) {
-    case Decoder::Bytes::kNone:
+    case TokenDecoder::Bytes::kNone:
       Emit(text, out);
       return;
-    case Decoder::Bytes::kFallback:
+    case TokenDecoder::Bytes::kFallback:
       if (const auto byte = ByteOfToken(text)) {
         pending_.push_back(static_cast<char>(*byte));
         EmitPending(/*at_end=*/false, out);
@@ -208,7 +208,7 @@ void DecodeStream::Push(std::string_view token, std::string* out) {
         Emit(text, out);
       }
       return;
-    case Decoder::Bytes::kLevel:
+    case TokenDecoder::Bytes::kLevel:
       if (!AppendByteLevelBytes(text, &pending_)) pending_.append(text);
       EmitPending(/*at_end=*/false, out);
       return;
@@ -228,7 +228,7 @@ void DecodeStream::EmitPending(bool at_end, std::string* out) {
     } else {
       text.append(kReplacementCharacter);
       // ByteFallback replaces byte by byte.
-      if (decoder_.bytes_ == Decoder::Bytes::kFallback) first.length = 1;
+      if (decoder_.bytes_ == TokenDecoder::Bytes::kFallback) first.length = 1;
     }
     rest.remove_prefix(first.length);
   }
