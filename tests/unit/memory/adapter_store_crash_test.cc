@@ -80,9 +80,10 @@ void ReadJournal(const std::string& text, std::map<int, Known>* known) {
 
 class StoreCrashTest : public StoreTest {
  protected:
-  // Runs `body` in a child until it ends or `kill_after` (microseconds, -1: never) have passed.
+  // Runs `body` in a child until it ends or, a short while after it said `lines` lines, is killed.
   // Returns what it said.
-  std::string RunAndKill(const std::function<void(Journal*)>& body, int kill_after) {
+  std::string RunAndKill(const std::function<void(Journal*)>& body, int64_t lines = INT64_MAX,
+                         useconds_t later = 0) {
     int pipe_fds[2];
     LORAD_CHECK(::pipe(pipe_fds) == 0);
     const pid_t child = ::fork();
@@ -94,14 +95,14 @@ class StoreCrashTest : public StoreTest {
       ::_exit(0);
     }
     ::close(pipe_fds[1]);
-    if (kill_after >= 0) {
-      ::usleep(static_cast<useconds_t>(kill_after));
-      ::kill(child, SIGKILL);
-    }
     std::string text;
     char block[4096];
     for (ssize_t n; (n = ::read(pipe_fds[0], block, sizeof(block))) > 0;) {
       text.append(block, static_cast<size_t>(n));
+      if (std::count(text.begin(), text.end(), '\n') < lines) continue;
+      ::usleep(later);
+      ::kill(child, SIGKILL);
+      lines = INT64_MAX;
     }
     ::close(pipe_fds[0]);
     int status = 0;
@@ -142,21 +143,19 @@ TEST_F(StoreCrashTest, KilledAtEveryDiskOperation) {
   for (int n = 0;; ++n) {
     fs::remove_all(root_);
     bool finished = false;
-    const std::string said = RunAndKill(
-        [&](Journal* journal) {
-          int operation = 0;
-          AdapterStore& store = Open([&](std::string_view, const fs::path&) {
-            if (operation++ == n) ::kill(::getpid(), SIGKILL);
-            return 0;
-          });
-          Change(&store, journal, 0, 10, false);
-          Change(&store, journal, 0, 11, false);
-          Change(&store, journal, 1, 12, false);
-          Change(&store, journal, 0, -1, true);
-          Change(&store, journal, 0, 13, false);
-          journal->Say("done 9 -1 0\n");
-        },
-        -1);
+    const std::string said = RunAndKill([&](Journal* journal) {
+      int operation = 0;
+      AdapterStore& store = Open([&](std::string_view, const fs::path&) {
+        if (operation++ == n) ::kill(::getpid(), SIGKILL);
+        return 0;
+      });
+      Change(&store, journal, 0, 10, false);
+      Change(&store, journal, 0, 11, false);
+      Change(&store, journal, 1, 12, false);
+      Change(&store, journal, 0, -1, true);
+      Change(&store, journal, 0, 13, false);
+      journal->Say("done 9 -1 0\n");
+    });
     finished = said.find("done 9") != std::string::npos;
     std::map<int, Known> known;
     ReadJournal(said, &known);
@@ -177,16 +176,14 @@ TEST_F(StoreCrashTest, KilledWhileItRecovers) {
     EXPECT_EQ(store_->Delete("adapter-1"), absl::OkStatus());
     store_.reset();
     fs::create_directories(root_ / "staging/1");
-    const std::string said = RunAndKill(
-        [&](Journal* journal) {
-          int operation = 0;
-          Open([&](std::string_view, const fs::path&) {
-            if (operation++ == n) ::kill(::getpid(), SIGKILL);
-            return 0;
-          });
-          journal->Say("done 9 -1 0\n");
-        },
-        -1);
+    const std::string said = RunAndKill([&](Journal* journal) {
+      int operation = 0;
+      Open([&](std::string_view, const fs::path&) {
+        if (operation++ == n) ::kill(::getpid(), SIGKILL);
+        return 0;
+      });
+      journal->Say("done 9 -1 0\n");
+    });
     std::map<int, Known> known;
     known[0] = {.seed = 3, .greatest = 3};
     known[1] = {.seed = -1, .greatest = 1};
@@ -212,7 +209,7 @@ TEST_F(StoreCrashTest, KilledAtRandomMoments) {
                    own() % 5 == 0);
           }
         },
-        static_cast<int>(random() % 20'000));
+        1 + random() % 30, static_cast<useconds_t>(random() % 500));
     ReadJournal(said, &known);
     for (const auto& [id, k] : known) cut_short += k.in_flight;
     acknowledged += static_cast<size_t>(std::count(said.begin(), said.end(), '\n')) / 2;
