@@ -47,92 +47,115 @@ LORAD_SIMD_INLINE Vec AddLine(Vec acc, const uint16_t* a, const Element* x) {
 }
 
 constexpr int kShrinkRows = 16;   // rows that share one pass over A
-constexpr int kShrinkTiles = 16;  // k blocks of A that stay in the first-level cache meanwhile
+constexpr int kShrinkTiles = 16;  // k blocks of A that stay in the cache meanwhile
 constexpr int kShrinkAccumulators = kLanes == 16 ? 16 : 8;
-constexpr int kShrinkAhead = 4096;  // bytes
+constexpr int kShrinkAhead = 4096;  // bytes, when A is read once
 
-// Accumulators of one group of ranks for kShrinkRows rows, in memory between runs.
+// Accumulators of one group of ranks for kShrinkRows rows, in memory between blocks.
 struct ShrinkSums {
   alignas(64) float lanes[kShrinkRows][kRankGroup][kLanes];
 };
 
+// Some k blocks of a group of ranks for some rows, done in passes over (rows, ranks) that registers
+// hold.
+struct ShrinkWork {
+  ShrinkSums* sums;
+  const uint16_t* a;  // [tiles][ranks][32]
+  const Element* x;
+  int64_t x_stride;
+  int tiles;
+  int rows;
+  int ranks;
+  int passes;
+  int pass;
+  int64_t ahead;  // elements from what is read to what is fetched
+};
+
+// Rows, and ranks for that many rows, that the next pass takes.
+LORAD_SIMD_INLINE constexpr int PassRows(int left) { return left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+LORAD_SIMD_INLINE constexpr int PassRanks(int rows, int left) {
+  return Smaller(kShrinkAccumulators / rows, left);
+}
+
 template <int kRows, int kRanks>
-void ShrinkBlock(ShrinkSums& sums, int row, int rank, const uint16_t* a, int64_t tile_elements,
-                 const Element* x, int64_t x_stride, int tiles, bool fetch) {
+void ShrinkPass(ShrinkWork& work, int row, int rank) {
+  float(*sums)[kRankGroup][kLanes] = work.sums->lanes + row;
   Vec acc[kRows][kRanks];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kRanks; ++j) acc[r][j] = Load(sums.lanes[row + r][rank + j]);
+    for (int j = 0; j < kRanks; ++j) acc[r][j] = Load(sums[r][rank + j]);
   }
-  for (int tile = 0; tile < tiles; ++tile) {
-    if (fetch) {
-#pragma GCC unroll 16
-      for (int j = 0; j < kRanks; ++j) {
-        Prefetch(reinterpret_cast<const char*>(a + j * kLineElements) + kShrinkAhead);
-      }
-    }
+  const int64_t tile_elements = int64_t{work.ranks} * kLineElements;
+  const uint16_t* a = work.a + rank * kLineElements;
+  const Element* x = work.x + row * work.x_stride;
+  // Each pass fetches its share of what comes next, evenly.
+  const int first_line = work.ranks * work.pass / work.passes;
+  const int lines = work.ranks * (work.pass + 1) / work.passes - first_line;
+  const uint16_t* ahead = work.a + work.ahead + first_line * kLineElements;
+  for (int tile = 0; tile < work.tiles; ++tile) {
+    for (int j = 0; j < lines; ++j) PrefetchSecond(ahead + j * kLineElements);
 #pragma GCC unroll 16
     for (int j = 0; j < kRanks; ++j) {
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        acc[r][j] = AddLine(acc[r][j], a + j * kLineElements, x + r * x_stride);
+        acc[r][j] = AddLine(acc[r][j], a + j * kLineElements, x + r * work.x_stride);
       }
     }
     a += tile_elements;
+    ahead += tile_elements;
     x += kBlockK;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kRanks; ++j) Store(sums.lanes[row + r][rank + j], acc[r][j]);
+    for (int j = 0; j < kRanks; ++j) Store(sums[r][rank + j], acc[r][j]);
   }
+  ++work.pass;
 }
 
-// All ranks of the group for kRows rows.
+// A pass over exactly `ranks` ranks, at most kMost.
+template <int kRows, int kMost>
+void ShrinkExactly(ShrinkWork& work, int row, int rank, int ranks) {
+  if constexpr (kMost > 1) {
+    if (ranks < kMost) return ShrinkExactly<kRows, kMost - 1>(work, row, rank, ranks);
+  }
+  ShrinkPass<kRows, kMost>(work, row, rank);
+}
+
 template <int kRows>
-void ShrinkRanks(ShrinkSums& sums, int row, int ranks, const uint16_t* a, const Element* x,
-                 int64_t x_stride, int tiles, bool fetch) {
-  constexpr int kMost = kShrinkAccumulators / kRows;
-  const int64_t tile_elements = int64_t{ranks} * kLineElements;
-  int rank = 0;
-  while (rank < ranks) {
-    const int left = ranks - rank;
-    const uint16_t* from = a + rank * kLineElements;
-    if (kMost >= 16 && left >= 16) {
-      ShrinkBlock<kRows, Smaller(16, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
-                                             tiles, fetch);
-      rank += 16;
-    } else if (kMost >= 8 && left >= 8) {
-      ShrinkBlock<kRows, Smaller(8, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
-                                            tiles, fetch);
-      rank += 8;
-    } else if (kMost >= 4 && left >= 4) {
-      ShrinkBlock<kRows, Smaller(4, kMost)>(sums, row, rank, from, tile_elements, x, x_stride,
-                                            tiles, fetch);
-      rank += 4;
-    } else if (kMost >= 2 && left >= 2) {
-      ShrinkBlock<kRows, 2>(sums, row, rank, from, tile_elements, x, x_stride, tiles, fetch);
-      rank += 2;
-    } else {
-      ShrinkBlock<kRows, 1>(sums, row, rank, from, tile_elements, x, x_stride, tiles, fetch);
-      rank += 1;
-    }
+void ShrinkRanks(ShrinkWork& work, int row) {
+  for (int rank = 0; rank < work.ranks;) {
+    const int ranks = PassRanks(kRows, work.ranks - rank);
+    ShrinkExactly<kRows, kShrinkAccumulators / kRows>(work, row, rank, ranks);
+    rank += ranks;
   }
 }
 
-void ShrinkTiles(ShrinkSums& sums, int rows, int ranks, const uint16_t* a, const Element* x,
-                 int64_t x_stride, int tiles) {
-  int row = 0;
-  for (; row + 4 <= rows; row += 4) {
-    ShrinkRanks<4>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
+int CountPasses(int rows, int ranks) {
+  int passes = 0;
+  for (int row = 0; row < rows;) {
+    const int step = PassRows(rows - row);
+    for (int rank = 0; rank < ranks; ++passes) rank += PassRanks(step, ranks - rank);
+    row += step;
   }
-  if (row + 2 <= rows) {
-    ShrinkRanks<2>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
-    row += 2;
+  return passes;
+}
+
+void ShrinkTiles(ShrinkWork& work) {
+  work.pass = 0;
+  work.ahead = work.passes == 1 ? kShrinkAhead / 2 : work.tiles * work.ranks * kLineElements;
+  for (int row = 0; row < work.rows;) {
+    const int rows = PassRows(work.rows - row);
+    if (rows == 4) {
+      ShrinkRanks<4>(work, row);
+    } else if (rows == 2) {
+      ShrinkRanks<2>(work, row);
+    } else {
+      ShrinkRanks<1>(work, row);
+    }
+    row += rows;
   }
-  if (row < rows)
-    ShrinkRanks<1>(sums, row, ranks, a, x + row * x_stride, x_stride, tiles, row == 0);
 }
 
 // Up to kShrinkRows rows.
@@ -142,15 +165,23 @@ void ShrinkRowBlock(const ShrinkTask& task, const Element* x, float* t, int rows
     for (int j = 0; j < task.ranks; ++j) Store(sums.lanes[r][j], Zero());
   }
   const int tiles = task.k / kBlockK;
+  ShrinkWork work;
+  work.sums = &sums;
+  work.x_stride = task.x.stride;
+  work.rows = rows;
+  work.ranks = task.ranks;
+  work.passes = CountPasses(rows, task.ranks);
   uint64_t offset = task.offset;
   for (int tile = 0; tile < tiles;) {
     const int64_t left = int64_t{tiles - tile} * task.ranks;
     const Run run = RunAt(task.image, offset, left);
     int count = static_cast<int>(run.lines / task.ranks);
     if (count > kShrinkTiles) count = kShrinkTiles;
-    const Element* from = x + tile * kBlockK;
+    work.x = x + tile * kBlockK;
     if (count > 0) {
-      ShrinkTiles(sums, rows, task.ranks, run.data, from, task.x.stride, count);
+      work.a = run.data;
+      work.tiles = count;
+      ShrinkTiles(work);
     } else {
       // This tile straddles a page: it is read from a copy.
       alignas(64) uint16_t copy[kRankGroup * kLineElements];
@@ -159,8 +190,9 @@ void ShrinkRowBlock(const ShrinkTask& task, const Element* x, float* t, int rows
       __builtin_memcpy(copy, run.data, head);
       __builtin_memcpy(copy + run.lines * kLineElements, rest.data,
                        static_cast<size_t>(rest.lines) * kLineBytes);
-      ShrinkTiles(sums, rows, task.ranks, copy, from, task.x.stride, 1);
-      count = 1;
+      work.a = copy;
+      work.tiles = count = 1;
+      ShrinkTiles(work);
     }
     tile += count;
     offset += static_cast<uint64_t>(count * task.ranks * kLineBytes);
@@ -180,9 +212,9 @@ void Shrink(const ShrinkTask& task) {
   }
 }
 
-constexpr int kExpandPanels = kLanes == 16 ? 4 : 1;
+constexpr int kExpandPanels = kLanes == 16 ? 2 : 1;
 constexpr int kExpandRows = kLanes == 16 ? 4 : kLanes == 8 ? 4 : 2;
-constexpr int kExpandAhead = 2048;  // bytes
+constexpr int kExpandAhead = 4096;  // bytes
 
 // y += scale * acc for kRows rows and `cols` columns.
 template <int kRows, int kPanels>
@@ -221,12 +253,12 @@ void ExpandBlock(const ExpandTask& task, const uint16_t* b, int row, int col) {
   ClearAccumulators<kRows, kPanels>(acc);
   const int64_t panel_stride = int64_t{task.rank_pairs} * kLineElements;
   const float* t = task.t + row * task.t_stride;
+  const uint16_t* ahead = b + kExpandAhead / 2;
   for (int pair = 0; pair < task.rank_pairs; ++pair) {
     if (row == 0) {
 #pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) {
-        Prefetch(reinterpret_cast<const char*>(b + p * panel_stride) + kExpandAhead);
-      }
+      for (int p = 0; p < kPanels; ++p) PrefetchSecond(ahead + p * kLineElements);
+      ahead += kPanels * kLineElements;
     }
     AddPair<kRows, kPanels>(acc, t, task.t_stride, b, panel_stride);
     t += 2;

@@ -23,7 +23,7 @@
 //   Sum(v) MaxLane(v)                         lane i with lane i + kLanes/2, then halves of that
 //   MulPow2(v, n)                             v * 2^n for integral n in [-126, 127]
 //   KeepNotLess(v, x, limit)                  x >= limit ? v : 0
-//   Exp(v) Prefetch(p)
+//   Exp(v) Prefetch(p) PrefetchSecond(p)
 //   kDotNative                                Dot is one instruction: multiply bf16 by bf16
 #pragma once
 
@@ -44,6 +44,8 @@ namespace lorad::kernels::cpu {
 namespace {
 
 LORAD_SIMD_INLINE void Prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Into the second-level cache: for what is needed later than a first-level cache could hold it.
+LORAD_SIMD_INLINE void PrefetchSecond(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 // e^x to about 2 units in the last place; 0 below the smallest normal result, and clamped
 // above 88.37.
