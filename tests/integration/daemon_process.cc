@@ -158,6 +158,7 @@ bool DaemonProcess::Start(const std::vector<std::string>& options) {
     if (options[i] == "--pool-bytes") command.resize(command.size() - 2);  // it may come once only
   }
   command.insert(command.end(), options.begin(), options.end());
+  std::filesystem::remove(directory_ / "log");  // the last one says that it serves, too
   process_ = Spawn(command, directory_ / "out", directory_ / "log");
   nlohmann::json serving;
   const auto end = steady_clock::now() + kPatience;
