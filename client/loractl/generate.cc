@@ -72,7 +72,7 @@ ExitCode RunOne(const Options& options, const std::string& adapter, const std::s
         return true;
       },
       session->call());
-  if (!session->json) terminal.out() << "\n";
+  if (!session->json && (finish.ok() || !all.text().empty())) terminal.out() << "\n";
   if (!finish.ok()) return session->Fail(finish.status());
   if (session->json) {
     terminal.out() << ToJson(all) << "\n";

@@ -86,6 +86,7 @@ class Bench {
       return absl::InvalidArgumentError(
           fmt::format("--distinct {} but only {} --adapters", most, names_.size()));
     }
+    options_.load.adapters = names_;  // for the report
     std::vector<ScenarioRow> rows;
     for (const int n : options_.distinct) {
       rows.push_back({.name = n == 0 ? "base" : fmt::format("{} adapter{}", n, n == 1 ? "" : "s"),
