@@ -88,8 +88,9 @@ absl::Status Answer(const AdaptersService::Parts& parts, const Created& created,
 // One UploadAdapter call. One read is in flight at a time, so its members need no lock.
 class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest> {
  public:
-  UploadCall(const AdaptersService::Parts& parts, v1::Adapter* response)
-      : parts_(parts), response_(response) {
+  UploadCall(const AdaptersService::Parts& parts, grpc::CallbackServerContext* context,
+             v1::Adapter* response)
+      : parts_(parts), context_(context), response_(response) {
     StartRead(&message_);
   }
 
@@ -135,6 +136,12 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
       return;
     }
     parts_.work->Post([this] {
+      // Reads end alike when the client is done and when it is gone; only what it finished is kept.
+      if (context_->IsCancelled()) {
+        staged_.reset();
+        Finish(grpc::Status::CANCELLED);
+        return;
+      }
       const Created created = parts_.catalog->Commit(std::move(*staged_), header_->adapter_id(),
                                                      header_->replace());
       Finish(ToGrpcStatus(Answer(parts_, created, header_->preload(), response_)));
@@ -142,6 +149,7 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
   }
 
   const AdaptersService::Parts& parts_;
+  grpc::CallbackServerContext* const context_;
   v1::Adapter* const response_;
   v1::UploadAdapterRequest message_;
   std::optional<v1::UploadHeader> header_;
@@ -163,8 +171,8 @@ grpc::ServerUnaryReactor* AdaptersService::CreateAdapter(grpc::CallbackServerCon
 }
 
 grpc::ServerReadReactor<v1::UploadAdapterRequest>* AdaptersService::UploadAdapter(
-    grpc::CallbackServerContext*, v1::Adapter* response) {
-  return new UploadCall(parts_, response);
+    grpc::CallbackServerContext* context, v1::Adapter* response) {
+  return new UploadCall(parts_, context, response);
 }
 
 grpc::ServerUnaryReactor* AdaptersService::GetAdapter(grpc::CallbackServerContext* context,
