@@ -301,11 +301,15 @@ TEST_F(StoreTest, FreeDiskSpaceIsCheckedWithOtherUploadsCounted) {
   options.min_free_bytes = available / 2;
   store_ = AdapterStore::Open(root_, std::move(options)).value();
   // Far enough from the limits that other users of the disk do not matter.
-  const absl::StatusOr<StagedAdapter> most = store_->Begin(Declare(1, available / 3));
-  EXPECT_EQ(most.status(), absl::OkStatus());
-  const absl::Status status = store_->Begin(Declare(1, available / 3)).status();
+  absl::Status status;
+  {
+    const absl::StatusOr<StagedAdapter> most = store_->Begin(Declare(1, available / 3));
+    EXPECT_EQ(most.status(), absl::OkStatus());
+    status = store_->Begin(Declare(1, available / 3)).status();
+  }
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(Reason(status), "DISK_FULL");
+  EXPECT_TRUE(store_->Begin(Declare(1, available / 3)).ok());  // the first gave its room back
 }
 
 class StoreCopyTest : public StoreTest {
