@@ -220,6 +220,7 @@ bool Engine::Execute() {
 
 void Engine::Advance() {
   inter_token_.clear();
+  report_.adapters = static_cast<int>(cache_.stats().leased);  // before what ends lets go of its own
   for (size_t i = 0; i < batch_.size(); ++i) {
     AdvanceOne(*batch_[i], plan_.run[i].tokens, std::move(results_[i]));
   }
@@ -327,10 +328,7 @@ void Engine::Publish() {
   if (parts_.observer != nullptr) {
     report_.running = static_cast<int>(running_.size());
     report_.waiting = static_cast<int>(waiting_.size());
-    if (report_.sequences > 0) {
-      report_.adapters = static_cast<int>(cache_.stats().leased);
-      parts_.observer->OnStep(report_);
-    }
+    if (report_.sequences > 0) parts_.observer->OnStep(report_);
     if (!inter_token_.empty()) parts_.observer->OnInterToken(inter_token_);
     if (!evicted.empty()) parts_.observer->OnEvictions(static_cast<int>(evicted.size()));
     parts_.observer->OnGauges(Gauges());
