@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -12,25 +13,23 @@
 
 namespace lorad {
 
+inline constexpr uint32_t kNoMerge = std::numeric_limits<uint32_t>::max();
+
 struct Symbol {
   TokenId id;
-  uint32_t offset;    // where its text begins in the word
-  int32_t prev = -1;  // only used while merging
-  int32_t next = -1;
+  uint32_t offset;  // where its text begins in the word
+  // While merging: its neighbours, and what it becomes together with the next one (kNoMerge:
+  // nothing).
+  int32_t prev = -1, next = -1;
+  uint32_t rank = 0;
+  TokenId merged = -1;
 };
 
 class MergeTable {
  public:
-  // Memory that merging works in, kept from word to word.
-  struct Scratch {
-    struct Candidate {
-      uint32_t rank;
-      uint32_t at;
-      TokenId left, right, merged;
-    };
-    std::vector<Candidate> heap;
-    std::vector<uint32_t> ranks;
-  };
+  // Memory that merging works in, kept from word to word: a heap of rank and place, the one above
+  // the other.
+  using Scratch = std::vector<uint64_t>;
 
   // Lower ranks merge first, equal ones from left to right. A pair that is added again takes the
   // later rank.
@@ -58,10 +57,10 @@ class MergeTable {
   static uint64_t Key(TokenId left, TokenId right) {
     return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   }
-  const Result* Find(TokenId left, TokenId right, bool allow_special) const;
-  void MergeShort(std::span<Symbol> symbols, bool allow_special, Scratch* scratch,
-                  std::vector<TokenId>* out) const;
-  void MergeLong(std::span<Symbol> symbols, bool allow_special, Scratch* scratch,
+  // Sets what `left` becomes with `right`.
+  void Rate(Symbol* left, const Symbol& right, bool allow_special) const;
+  void MergeShort(std::span<Symbol> symbols, bool allow_special, std::vector<TokenId>* out) const;
+  void MergeLong(std::span<Symbol> symbols, bool allow_special, Scratch* heap,
                  std::vector<TokenId>* out) const;
 
   absl::flat_hash_map<uint64_t, Result> results_;

@@ -12,8 +12,11 @@
 namespace lorad {
 namespace {
 
-// Patterns of real models need some milliseconds for a megabyte.
-constexpr auto kPatternBudget = std::chrono::seconds(5);
+// Patterns of real models need some milliseconds for a megabyte. Wall-clock time, so it must do on
+// a busy machine too.
+SearchDeadline DeadlineFor(std::string_view text) {
+  return SearchDeadline(std::chrono::seconds(5 + (text.size() >> 20)));
+}
 
 // A normal form can be eighteen times as long, and words must stay below 2^31 bytes.
 constexpr size_t kMaxTextBytes = 64 << 20;
@@ -56,7 +59,7 @@ class TokenNames {
 // What one call of Encode works in.
 struct EncodeState {
   bool parse_special;
-  SearchDeadline deadline{kPatternBudget};
+  SearchDeadline deadline;
   PreTokenizerScratch words;
   Bpe::Scratch bpe;
   std::vector<TokenId> ids;
@@ -86,7 +89,7 @@ class PipelineTokenizer final : public Tokenizer {
       } else {
         LORAD_ASSIGN_OR_RETURN(
             const std::string pattern,
-            normalizer_.Run(token.content, /*at_start=*/true, SearchDeadline(kPatternBudget)));
+            normalizer_.Run(token.content, /*at_start=*/true, DeadlineFor(token.content)));
         normalized_matcher_.Add(token, pattern);
         if (pattern != token.content) normalized_spelling_.emplace(token.id, pattern);
       }
@@ -101,7 +104,7 @@ class PipelineTokenizer final : public Tokenizer {
           fmt::format("text of {} bytes, more than {}", text.size(), kMaxTextBytes));
     }
     if (!IsValidUtf8(text)) return absl::InvalidArgumentError("text is not valid UTF-8");
-    EncodeState state{.parse_special = options.parse_special};
+    EncodeState state{options.parse_special, DeadlineFor(text), {}, {}, {}};
     if (options.add_special_tokens) state.ids = prefix_;
     std::vector<TextSegment> segments;
     raw_matcher_.Split(text, options.parse_special, &segments);

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "memory/base/check.h"
 #include "memory/base/status_macros.h"
 #include "model/tokenizer/unicode.h"
@@ -14,7 +17,12 @@ namespace {
 
 constexpr size_t kMaxPatternBytes = 16 * 1024;
 constexpr uint32_t kMaxGroupNesting = 50;
-constexpr uint32_t kMatchLimit = 1'000'000;  // backtracking steps of one match
+
+// Backtracking steps of one match. Real patterns step back through a run of white space a few
+// times.
+constexpr uint32_t kMatchLimit = 1'000'000;
+constexpr uint32_t kMatchLimitPerByte = 8;
+
 constexpr uint32_t kHeapLimitKib = 64 * 1024;
 
 // A search looks at so many places before it asks for the time: each may cost as much as the text
@@ -77,7 +85,9 @@ absl::Status Regex::FindAll(std::string_view text, const SearchDeadline& deadlin
   thread_local const Owned<pcre2_match_data> data(pcre2_match_data_create(1, nullptr));
   thread_local const Owned<pcre2_match_context> context(pcre2_match_context_create(nullptr));
   LORAD_CHECK(data != nullptr && context != nullptr);
-  pcre2_set_match_limit(context.get(), kMatchLimit);
+  const uint64_t match_limit = kMatchLimit + uint64_t{kMatchLimitPerByte} * text.size();
+  pcre2_set_match_limit(context.get(), static_cast<uint32_t>(std::min<uint64_t>(
+                                           match_limit, std::numeric_limits<uint32_t>::max())));
   pcre2_set_heap_limit(context.get(), kHeapLimitKib);
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   size_t previous_end = std::string_view::npos;

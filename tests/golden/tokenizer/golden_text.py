@@ -10,8 +10,10 @@ import unicodedata
 
 UNICODE_VERSION = "14.0.0"
 
-# Assigned in 14.0, but with a property that a later version changed in a way that moves a token boundary.
-EXCLUDED_RANGES = []
+# Assigned in 14.0, but classified otherwise by a later version: U+1171E is a mark that became a spacing one, which a pattern
+# with \p{Mn} tells apart. No such character was found for the patterns of GPT-2, Llama 3, Qwen 2 and DeepSeek, each tried
+# with every code point.
+EXCLUDED_RANGES = [(0x1171E, 0x1171E)]
 
 SENTENCES = """
 The quick brown fox jumps over the lazy dog, and it's not the first time that they've done so.
