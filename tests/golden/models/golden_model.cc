@@ -52,12 +52,12 @@ std::vector<GoldenCase> ReadGoldenCases(const std::string& model) {
   const SafetensorsFile file =
       ValueOrAbort(SafetensorsFile::Open(GoldenDir(model) / "golden.safetensors"));
   std::vector<GoldenCase> cases;
-  for (const auto& [key, value] : file.metadata()) {
+  for (const TensorView& tensor : file.tensors()) {
     constexpr std::string_view kPrefix = "prompt.";
-    if (!key.starts_with(kPrefix)) continue;
+    if (!tensor.name.starts_with(kPrefix)) continue;
     GoldenCase& c = cases.emplace_back();
-    c.adapter = key.substr(kPrefix.size());
-    c.prompt_tokens = std::stoi(value);
+    c.adapter = tensor.name.substr(kPrefix.size());
+    c.prompt_tokens = Values<int32_t>(file, tensor.name, "I32").at(0);
     c.tokens = Values<TokenId>(file, "tokens." + c.adapter, "I32");
     c.logits = Values<float>(file, "logits." + c.adapter, "F32");
     c.base = Values<float>(file, "base." + c.adapter, "F32");

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the golden logits of model_golden_test: tiny random models and adapters, and what transformers + PEFT compute for them.
+"""Makes the golden logits of model_golden_test: tiny random models and adapters, and what transformers + PEFT give.
 
     pip install torch transformers peft safetensors
     tests/golden/models/make_goldens.py            # rewrites the folders beside this file
@@ -11,11 +11,11 @@ For each architecture it writes
         tokens.<a>  [n]         a prompt, then the tokens that the adapted model adds to it greedily
         logits.<a>  [n, vocab]  logits of the model with the adapter, fp32, one row a token
         base.<a>    [n, vocab]  logits of the model alone on the same tokens
-        metadata    prompt.<a>: length of the prompt; versions of the packages
+        prompt.<a>  [1]         length of the prompt
 
-All weights are representable in bfloat16 (and those stored as float16 in that too), so every backend computes with the same
-numbers and only its arithmetic differs. The logits are those of models *reloaded* from the written files, in fp32. Nothing is
-downloaded.
+All weights are representable in bfloat16 (and those stored as float16 in that too), so every backend computes with the
+same numbers and only its arithmetic differs. The logits are those of models *reloaded* from the written files, in fp32.
+Nothing is downloaded.
 """
 
 import json
@@ -85,7 +85,8 @@ ADAPTERS = {
     "patterns": dict(
         lora=dict(
             r=4, lora_alpha=8, target_modules=r".*\.(self_attn\.(q|k|o)_proj|mlp\.(gate|down)_proj)",
-            rank_pattern={r"layers\.1\.self_attn\.(q|k)_proj": 7, "down_proj": 2, r"^model\.layers\.0\.mlp\.gate_proj": 17},
+            rank_pattern={r"layers\.1\.self_attn\.(q|k)_proj": 7, "down_proj": 2,
+                          r"^model\.layers\.0\.mlp\.gate_proj": 17},
             alpha_pattern={"k_proj": 3, r".*layers\.0.*down_proj": 1},
             use_rslora=True),
         dtype=torch.float16, models=["llama", "mistral", "qwen3"]),
@@ -128,9 +129,14 @@ def write_model(spec, folder, generator):
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def load_model(folder):
+def load_model(folder, dtype=torch.float32):
     return transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager").eval()
+        folder, dtype=dtype, attn_implementation="eager").eval()
+
+
+def load_adapted(folder, adapter, dtype=torch.float32):
+    base = load_model(folder, dtype)
+    return peft.PeftModel.from_pretrained(base, adapter, autocast_adapter_dtype=False).to(dtype).eval()
 
 
 @torch.no_grad()
@@ -171,7 +177,10 @@ def write_adapter(name, spec, model_folder, folder, probe, seed):
     weights = folder / "adapter_model.safetensors"
     save_file({k: v.to(dtype).contiguous() for k, v in load_file(weights).items()}, weights)
     config_path = folder / "adapter_config.json"
-    config_path.write_text(json.dumps(json.loads(config_path.read_text()), indent=2, sort_keys=True) + "\n")
+    config = json.loads(config_path.read_text())
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # PEFT keeps them in a set
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def continue_greedily(model, tokens):
@@ -181,24 +190,33 @@ def continue_greedily(model, tokens):
     return tokens
 
 
+def bf16_errors(model_folder, adapter, tokens, adapted, base):
+    """How far transformers + PEFT in bfloat16 are from themselves in fp32, for judging the bounds of the tests."""
+    half = logits_of(load_adapted(model_folder, adapter, torch.bfloat16), tokens)
+    half_base = logits_of(load_model(model_folder, torch.bfloat16), tokens)
+    worst_row = ((half - adapted).norm(dim=1) / adapted.norm(dim=1)).max()
+    effect_error = ((half - half_base) - (adapted - base)).norm() / (adapted - base).norm()
+    return f"in bf16: worst row {worst_row:.1e}, effect {effect_error:.1e}"
+
+
 def write_golden(model_folder, adapters, path, generator):
     tensors = {}
-    metadata = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__,
-                "peft": peft.__version__}
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}"
     base_model = load_model(model_folder)
     for i, folder in enumerate(adapters):
         prompt = torch.randint(3, VOCAB, (17 + 4 * i,), generator=generator).tolist()
-        adapted_model = peft.PeftModel.from_pretrained(load_model(model_folder), folder).eval()
+        adapted_model = load_adapted(model_folder, folder)
         tokens = continue_greedily(adapted_model, prompt)
         adapted, base = logits_of(adapted_model, tokens), logits_of(base_model, tokens)
         assert effect(adapted, base) > 0.1, (folder, effect(adapted, base))
         print(f"{folder.parent.parent.name:8} {folder.name:16} tokens {len(tokens):2}  "
-              f"effect {effect(adapted, base):.3f}  logit rms {adapted.pow(2).mean().sqrt():.2f}")
+              f"effect {effect(adapted, base):.3f}  logit rms {adapted.pow(2).mean().sqrt():.2f}  "
+              f"{bf16_errors(model_folder, folder, tokens, adapted, base)}")
         tensors[f"tokens.{folder.name}"] = torch.tensor(tokens, dtype=torch.int32)
         tensors[f"logits.{folder.name}"] = adapted.contiguous()
         tensors[f"base.{folder.name}"] = base.contiguous()
-        metadata[f"prompt.{folder.name}"] = str(len(prompt))
-    save_file(tensors, path, metadata=metadata)
+        tensors[f"prompt.{folder.name}"] = torch.tensor([len(prompt)], dtype=torch.int32)
+    save_file(tensors, path, metadata={"made_with": versions})
 
 
 def main():

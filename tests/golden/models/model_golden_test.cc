@@ -23,12 +23,11 @@ constexpr int kWhole = 1 << 20;
 class ModelGoldenTest : public ::testing::TestWithParam<std::tuple<std::string, GoldenBackend>> {
  protected:
   void SetUp() override {
-    auto made = MakeGoldenBackend(backend());
-    if (made == nullptr) GTEST_SKIP() << "this machine cannot run " << backend().name;
-    model_ = std::make_unique<GoldenModel>(std::get<0>(GetParam()), std::move(made));
+    model_ = std::make_unique<GoldenModel>(std::get<0>(GetParam()),
+                                           MakeGoldenBackend(std::get<1>(GetParam()).name));
   }
 
-  const GoldenBackend& backend() const { return std::get<1>(GetParam()); }
+  const GoldenBounds& bounds() const { return std::get<1>(GetParam()).bounds; }
 
   // `logits` are of AllRequests().
   void ExpectGolden(const std::vector<std::vector<float>>& logits, const std::string& how) {
@@ -41,13 +40,13 @@ class ModelGoldenTest : public ::testing::TestWithParam<std::tuple<std::string, 
       const std::string what = c.adapter + ", " + how;
       const double adapted_error = WorstRow(adapted, c.logits, model_->vocab_size());
       const double base_error = WorstRow(base, c.base, model_->vocab_size());
-      EXPECT_LE(adapted_error, backend().logits_bound) << what;
-      EXPECT_LE(base_error, backend().logits_bound) << what;
+      EXPECT_LE(adapted_error, bounds().logits) << what;
+      EXPECT_LE(base_error, bounds().logits) << what;
       // An adapter that is not applied cannot pass: its effect is large, and is compared by itself.
       ASSERT_GT(RelativeError(c.logits, c.base), 0.05) << what;
       const double effect_error =
           RelativeError(Difference(adapted, base), Difference(c.logits, c.base));
-      EXPECT_LE(effect_error, backend().effect_bound) << what;
+      EXPECT_LE(effect_error, bounds().effect) << what;
       worst_logits_ = std::max({worst_logits_, adapted_error, base_error});
       worst_effect_ = std::max(worst_effect_, effect_error);
     }
@@ -147,7 +146,7 @@ TEST_P(ModelGoldenTest, GreedyDecodingGivesTheGoldenTokens) {
       double square = 0;
       for (float x : row) square += x * x;
       // Two logits that are closer than the backend's error may change places.
-      if (row[0] - row[1] < 4 * backend().logits_bound * std::sqrt(square / row.size())) continue;
+      if (row[0] - row[1] < 4 * bounds().logits * std::sqrt(square / row.size())) continue;
       EXPECT_EQ(results[i].sample->token, cases[i].tokens[at]) << cases[i].adapter << " at " << at;
       ++compared;
     }
@@ -186,7 +185,7 @@ TEST_P(ModelGoldenTest, ScoresAreTheGoldenLogprobs) {
       }
       const double expected = row[static_cast<size_t>(targets[i][t])] - std::log(sum);
       EXPECT_NEAR(results[i].scores[t].logprob, expected,
-                  8 * backend().logits_bound * std::sqrt(square / static_cast<double>(vocab)))
+                  8 * bounds().logits * std::sqrt(square / static_cast<double>(vocab)))
           << cases[i].adapter << " token " << t;
     }
   }
