@@ -156,12 +156,17 @@ void LinearOp::Run(const LinearArgs& args, const PageSlab& slab) {
   CutAdapters(args, activations, slab);
   const Cut cut = CutGemm(args.rows, w.panels());
   auto* scratch = reinterpret_cast<float*>(gemm_scratch_.data());
-  const int shrinks = static_cast<int>(shrinks_.size());
-  pool_.ParallelFor(shrinks + cut.tiles(), [&](int i, int thread) {
-    if (i < shrinks) return kernels_.shrink(shrinks_[size_t(i)]);
+  const int64_t shrinks = static_cast<int64_t>(shrinks_.size());
+  const int64_t tiles = shrinks + cut.tiles();
+  pool_.ParallelFor(static_cast<int>(tiles), [&](int i, int thread) {
+    // Shrinks spread evenly among the tiles: they wait for memory, and GEMM tiles on other threads
+    // do not.
+    const auto shrink = i * shrinks / tiles;
+    if (shrink != (i + 1) * shrinks / tiles) return kernels_.shrink(shrinks_[size_t(shrink)]);
     // Row groups of the same panels follow each other, while the weights are in a cache.
-    const int column = (i - shrinks) / cut.row_groups;
-    const int row = (i - shrinks) % cut.row_groups;
+    const int gemm = i - static_cast<int>(shrink);
+    const int column = gemm / cut.row_groups;
+    const int row = gemm % cut.row_groups;
     kernels_.gemm({.x = activations,
                    .w = w.data(),
                    .bias = w.bias(),
