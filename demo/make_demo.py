@@ -44,12 +44,12 @@ ADAPTERS = {
     "arith": (dict(r=32, lora_alpha=32, target_modules=ATTENTION), 150, 2e-3),
     "sentiment": (dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]), 120, 3e-3),
     "pirate": (dict(r=8, lora_alpha=16, target_modules=ATTENTION + MLP), 120, 2e-3),
-    "redact": (dict(r=16, lora_alpha=16, target_modules=MLP), 120, 2e-3),
+    "redact": (dict(r=16, lora_alpha=32, target_modules=MLP), 300, 2e-3),
     "sort": (dict(r=12, lora_alpha=24, target_modules=ATTENTION + ["down_proj"]), 350, 2e-3),
     "opposite": (dict(r=8, lora_alpha=16,
                       target_modules=["q_proj", "v_proj", "up_proj", "down_proj"],
                       rank_pattern={"q_proj": 4, "layers.3.mlp.down_proj": 20},
-                      alpha_pattern={"q_proj": 12, "layers.3.mlp.down_proj": 30}), 120, 2e-3),
+                      alpha_pattern={"q_proj": 12, "layers.3.mlp.down_proj": 30}), 300, 2e-3),
 }
 
 
