@@ -8,8 +8,7 @@
 namespace lorad {
 namespace {
 
-constexpr size_t kMaxReplacedBytes = size_t{1} << 30;
-constexpr char kTooLong[] = "the tokenizer makes this text too long";
+constexpr size_t kMaxReplacedBytes = 128 << 20;
 
 }  // namespace
 
@@ -54,18 +53,25 @@ absl::Status Pattern::FindAll(std::string_view text, const SearchDeadline& deadl
 
 absl::StatusOr<std::string> ReplaceAll(std::string_view text, const Pattern& pattern,
                                        std::string_view content, const SearchDeadline& deadline) {
-  std::vector<ByteSpan> matches;
-  LORAD_RETURN_IF_ERROR(pattern.FindAll(text, deadline, &matches));
-  if (text.size() > kMaxReplacedBytes) return absl::ResourceExhaustedError(kTooLong);
-  if (!content.empty() && matches.size() > (kMaxReplacedBytes - text.size()) / content.size()) {
-    return absl::ResourceExhaustedError(kTooLong);
-  }
   std::string out;
   size_t copied = 0;
-  for (const ByteSpan& match : matches) {
+  const auto replace = [&](const ByteSpan& match) {
     out.append(text.substr(copied, match.begin - copied)).append(content);
     copied = match.end;
+    return out.size() <= kMaxReplacedBytes;
+  };
+  bool fits = true;
+  if (const std::string* literal = pattern.literal()) {
+    for (size_t at = text.find(*literal); fits && at != text.npos;
+         at = text.find(*literal, copied)) {
+      fits = replace({at, at + literal->size()});
+    }
+  } else {
+    std::vector<ByteSpan> matches;
+    LORAD_RETURN_IF_ERROR(pattern.FindAll(text, deadline, &matches));
+    for (size_t i = 0; fits && i < matches.size(); ++i) fits = replace(matches[i]);
   }
+  if (!fits) return absl::ResourceExhaustedError("the tokenizer makes this text too long");
   out.append(text.substr(copied));
   return out;
 }

@@ -18,8 +18,9 @@ SearchDeadline DeadlineFor(std::string_view text) {
   return SearchDeadline(std::chrono::seconds(5 + (text.size() >> 20)));
 }
 
-// A normal form can be eighteen times as long, and words must stay below 2^31 bytes.
-constexpr size_t kMaxTextBytes = 64 << 20;
+// A normal form can be eighteen times as long, a word must stay below 2^31 bytes, and merging needs
+// 24 bytes for each.
+constexpr size_t kMaxTextBytes = 16 << 20;
 
 // Every token by its id and every id by its token.
 class TokenNames {

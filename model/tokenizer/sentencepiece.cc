@@ -142,6 +142,16 @@ void AddConfiguredTokens(const TokenizerConfig& config, PipelineSpec* spec) {
   }
 }
 
+// Appends the id of a token, if there is such a token.
+void AppendId(const PipelineSpec& spec, const std::string& text, std::vector<TokenId>* ids) {
+  for (const auto& [piece, id] : spec.bpe.vocab) {
+    if (piece == text) return ids->push_back(id);
+  }
+  for (const AddedToken& token : spec.added_tokens) {
+    if (token.content == text) return ids->push_back(token.id);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_view bytes,
@@ -160,17 +170,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ParseSentencePieceModel(std::string_v
   AddConfiguredTokens(config, &spec);
   spec.bos_token = config.bos_token.empty() ? model.bos_piece : config.bos_token;
   spec.eos_token = config.eos_token.empty() ? model.eos_piece : config.eos_token;
-  const auto find = [&](const std::string& text) {
-    const auto piece = std::find_if(spec.bpe.vocab.begin(), spec.bpe.vocab.end(),
-                                    [&](const auto& entry) { return entry.first == text; });
-    return piece == spec.bpe.vocab.end() ? kNoToken : piece->second;
-  };
-  if (config.add_bos_token && find(spec.bos_token) != kNoToken) {
-    spec.prefix.push_back(find(spec.bos_token));
-  }
-  if (config.add_eos_token && find(spec.eos_token) != kNoToken) {
-    spec.suffix.push_back(find(spec.eos_token));
-  }
+  if (config.add_bos_token) AppendId(spec, spec.bos_token, &spec.prefix);
+  if (config.add_eos_token) AppendId(spec, spec.eos_token, &spec.suffix);
   return MakePipelineTokenizer(std::move(spec));
 }
 

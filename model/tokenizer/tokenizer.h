@@ -52,8 +52,8 @@ class Tokenizer {
   // Unimplemented: it asks for what is not supported.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& model_dir);
 
-  // InvalidArgument if `text` is not UTF-8. ResourceExhausted if the model's patterns take too long
-  // on it.
+  // InvalidArgument if `text` is not UTF-8 or larger than 16 MiB. ResourceExhausted if the model's
+  // patterns take too long on it.
   virtual absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text,
                                                       const EncodeOptions& options = {}) const = 0;
 
