@@ -1,11 +1,14 @@
-// Backend: the coarse operations of a decoder step on one device. Three implementations: `reference` (plain fp32, obviously
-// right: the oracle of the conformance suite), `cpu` (SIMD, run-time dispatch) and, with a GPU, `cuda`.
+// Backend: the coarse operations of a decoder step on one device. Three implementations:
+// `reference` (plain fp32, obviously right: the oracle of the conformance suite), `cpu` (SIMD,
+// run-time dispatch) and, with a GPU, `cuda`.
 //
-// Threads: one thread (the engine's) calls the step operations; PlanAdapter and PackAdapter may be called from any thread at
-// the same time. Operations are ordered; a result is readable on the host after HostRows().
+// Threads: one thread (the engine's) calls the step operations; PlanAdapter and PackAdapter may be
+// called from any thread at the same time. Operations are ordered; a result is readable on the host
+// after HostRows().
 //
-// Numbers: an output row depends only on its own input row, its adapter and its own sequence, never on what else is in the
-// batch: on the CPU backends results are bit-identical under any batching, chunking or order of rows.
+// Numbers: an output row depends only on its own input row, its adapter and its own sequence, never
+// on what else is in the batch: on the CPU backends results are bit-identical under any batching,
+// chunking or order of rows.
 //
 // It does NOT know requests, tokens' meaning, or which pages are free.
 #pragma once
@@ -30,7 +33,8 @@ class Buffer {
   virtual size_t bytes() const = 0;
 };
 
-// Activations: [max_rows, cols] in the backend's own element type and stride. Made by Backend::NewTensor.
+// Activations: [max_rows, cols] in the backend's own element type and stride. Made by
+// Backend::NewTensor.
 class Tensor {
  public:
   virtual ~Tensor() = default;
@@ -56,11 +60,11 @@ class Vector {
 
 struct LinearArgs {
   int rows = 0;
-  const Tensor* x = nullptr;     // [rows, w->cols()]
+  const Tensor* x = nullptr;  // [rows, w->cols()]
   const Matrix* w = nullptr;
-  Tensor* y = nullptr;           // [rows, w->rows()]; must not alias x
-  bool accumulate = false;       // y += ... instead of y = ...
-  uint32_t site = 0;             // selects the modules of each segment's adapter
+  Tensor* y = nullptr;      // [rows, w->rows()]; must not alias x
+  bool accumulate = false;  // y += ... instead of y = ...
+  uint32_t site = 0;        // selects the modules of each segment's adapter
   std::span<const AdapterSegment> segments;
 };
 
@@ -76,10 +80,12 @@ struct RopeAppendArgs {
   int rows = 0;
   int layer = 0;
   AttentionShape shape;
-  Tensor* qkv = nullptr;            // [rows, (heads + 2*kv_heads) * head_dim]: q heads, k heads, v heads; q is rotated in place
-  const Tensor* angles = nullptr;   // [rows, head_dim] of RopeAngles
-  const Vector* q_norm = nullptr;   // [head_dim] RMS norm of each head before the rotation (Qwen3), or null
-  const Vector* k_norm = nullptr;   // [head_dim]
+  Tensor* qkv = nullptr;  // [rows, (heads + 2*kv_heads) * head_dim]: q heads, k heads, v heads; q
+                          // is rotated in place
+  const Tensor* angles = nullptr;  // [rows, head_dim] of RopeAngles
+  const Vector* q_norm =
+      nullptr;  // [head_dim] RMS norm of each head before the rotation (Qwen3), or null
+  const Vector* k_norm = nullptr;  // [head_dim]
   float norm_eps = 0;
   std::span<const SequenceRows> sequences;  // cover [0, rows)
 };
@@ -103,7 +109,8 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
   virtual std::unique_ptr<Tensor> NewTensor(int max_rows, int cols) = 0;
   virtual std::unique_ptr<Vector> NewVector(std::span<const float> values) = 0;
-  // Matrices with equal `cols` stacked by rows (q,k,v or gate,up become one). `bias`: empty or one float per stacked row.
+  // Matrices with equal `cols` stacked by rows (q,k,v or gate,up become one). `bias`: empty or one
+  // float per stacked row.
   virtual std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked,
                                        std::span<const float> bias) = 0;
 
@@ -112,11 +119,13 @@ class Backend {
   virtual void SetPool(const PageSlab& slab, const KvGeometry& geometry) = 0;
 
   // --- Adapters: thread-safe ---
-  // Lays out an image. The order of `factors` is free; only shapes, sites and scales are read (data may be null).
-  // REQUIRES: 1 <= rank, equal ranks in a pair, and no two modules that overlap in one site.
+  // Lays out an image. The order of `factors` is free; only shapes, sites and scales are read (data
+  // may be null). REQUIRES: 1 <= rank, equal ranks in a pair, and no two modules that overlap in
+  // one site.
   virtual AdapterLayout PlanAdapter(std::span<const LowRankFactors> factors, uint32_t sites,
                                     size_t page_bytes) const = 0;
-  // Writes the image into `pages` of the slab. `factors` are those given to PlanAdapter, in the same order.
+  // Writes the image into `pages` of the slab. `factors` are those given to PlanAdapter, in the
+  // same order.
   virtual void PackAdapter(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
                            const PageSlab& slab, std::span<const uint32_t> pages) const = 0;
 
@@ -125,7 +134,8 @@ class Backend {
   virtual void Embed(std::span<const int32_t> ids, const Matrix& table, Tensor& out) = 0;
   // y = x * weight / sqrt(mean(x^2) + eps), row by row.
   virtual void RmsNorm(int rows, const Tensor& x, const Vector& weight, float eps, Tensor& y) = 0;
-  // y (+)= x W^T + bias, then each segment's rows get weight * scale * B (A x) of every module of `site`.
+  // y (+)= x W^T + bias, then each segment's rows get weight * scale * B (A x) of every module of
+  // `site`.
   virtual void Linear(const LinearArgs& args) = 0;
   // angles[i] = [cos(p_i * f) | sin(p_i * f)], f = inv_freq [head_dim/2], p_i = positions[i].
   virtual void RopeAngles(std::span<const int32_t> positions, const Vector& inv_freq,
@@ -138,17 +148,18 @@ class Backend {
   virtual void SwiGlu(int rows, const Tensor& gate_up, Tensor& out) = 0;
   // out[i] = x[rows[i]].
   virtual void GatherRows(std::span<const int32_t> rows, const Tensor& x, Tensor& out) = 0;
-  // Waits for all work and gives row `row` of x on the host, fp32 [cols]; valid until the next operation.
+  // Waits for all work and gives row `row` of x on the host, fp32 [cols]; valid until the next
+  // operation.
   virtual std::span<float> HostRow(Tensor& x, int row) = 0;
 
-  // Runs fn(0) ... fn(n-1) on the backend's host threads; returns when all are done. For host work between operations
-  // (sampling). fn must not call the backend.
+  // Runs fn(0) ... fn(n-1) on the backend's host threads; returns when all are done. For host work
+  // between operations (sampling). fn must not call the backend.
   virtual void ParallelFor(int n, const std::function<void(int)>& fn) = 0;
 };
 
 struct CpuOptions {
-  int threads = 0;          // 0: the cores this process may use
-  std::string isa = "auto"; // auto, amx, avx512bf16, avx512, avx2, portable
+  int threads = 0;           // 0: the cores this process may use
+  std::string isa = "auto";  // auto, amx, avx512bf16, avx512, avx2, portable
 };
 
 std::unique_ptr<Backend> NewReferenceBackend();

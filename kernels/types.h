@@ -1,5 +1,6 @@
-// Plain descriptions of numbers that the kernels read and write: element types, host matrices, pages, adapter images.
-// Values only: nothing here owns memory or knows of requests. Shapes are row-major unless said otherwise.
+// Plain descriptions of numbers that the kernels read and write: element types, host matrices,
+// pages, adapter images. Values only: nothing here owns memory or knows of requests. Shapes are
+// row-major unless said otherwise.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +33,8 @@ struct PageSlab {
 
 inline constexpr size_t kPageGranule = 4096;
 
-// Geometry of the KV cache. A page holds the keys and values of `page_tokens` consecutive tokens of one sequence for all
-// layers; what lies where inside a page is the backend's own business.
+// Geometry of the KV cache. A page holds the keys and values of `page_tokens` consecutive tokens of
+// one sequence for all layers; what lies where inside a page is the backend's own business.
 struct KvGeometry {
   int layers = 0;
   int kv_heads = 0;
@@ -44,21 +45,24 @@ struct KvGeometry {
 // Rows of a step's batch that belong to one sequence: consecutive rows hold consecutive positions.
 struct SequenceRows {
   int first_row = 0;
-  int end_row = 0;               // exclusive
-  int first_position = 0;        // position in the sequence of `first_row`
-  std::span<const uint32_t> kv_pages;  // page of positions [i*page_tokens, (i+1)*page_tokens), covers every row's position
+  int end_row = 0;                     // exclusive
+  int first_position = 0;              // position in the sequence of `first_row`
+  std::span<const uint32_t> kv_pages;  // page of positions [i*page_tokens, (i+1)*page_tokens),
+                                       // covers every row's position
 };
 
-// `rows` rows of `row_bytes` each inside an adapter image. Row i lies whole within one page of the image, so a kernel looks up
-// the page table once a row at most. Rows fill a page as far as they fit whole; the next row starts the next page.
+// `rows` rows of `row_bytes` each inside an adapter image. Row i lies whole within one page of the
+// image, so a kernel looks up the page table once a row at most. Rows fill a page as far as they
+// fit whole; the next row starts the next page.
 struct TileRows {
   uint64_t offset = 0;     // of row 0 from the start of the image, bytes
   uint32_t row_bytes = 0;  // <= page_bytes
   uint32_t rows = 0;
 };
 
-// One low-rank factor pair of an adapter: adds  weight * scale * B (A x)  to columns [out_begin, out_begin + out_cols) of what
-// its site's linear layer produces. `a` and `b` are in the backend's own tile order.
+// One low-rank factor pair of an adapter: adds  weight * scale * B (A x)  to columns [out_begin,
+// out_begin + out_cols) of what its site's linear layer produces. `a` and `b` are in the backend's
+// own tile order.
 struct AdapterModule {
   uint32_t site = 0;
   uint32_t rank = 0;
@@ -70,9 +74,10 @@ struct AdapterModule {
   TileRows b;  // B [out_cols, rank]
 };
 
-// Where each module of one adapter lies in its image. A *site* is one linear layer of the model (possibly several projections
-// that share an input: q,k,v or gate,up), numbered densely in the order of execution, so that the image is layer-major.
-// Made by Backend::PlanAdapter, immutable afterwards.
+// Where each module of one adapter lies in its image. A *site* is one linear layer of the model
+// (possibly several projections that share an input: q,k,v or gate,up), numbered densely in the
+// order of execution, so that the image is layer-major. Made by Backend::PlanAdapter, immutable
+// afterwards.
 struct AdapterLayout {
   uint64_t image_bytes = 0;
   uint32_t pages = 0;
@@ -94,8 +99,8 @@ struct LowRankFactors {
   HostMatrix b;  // [out_cols, rank]
 };
 
-// Rows [first_row, end_row) of the batch use this adapter. Segments of one step do not overlap (yet) and are ordered by row;
-// rows in no segment are base-model rows and cost nothing.
+// Rows [first_row, end_row) of the batch use this adapter. Segments of one step do not overlap
+// (yet) and are ordered by row; rows in no segment are base-model rows and cost nothing.
 struct AdapterSegment {
   int first_row = 0;
   int end_row = 0;  // exclusive

@@ -79,8 +79,9 @@ class PeftAdapterConfig {
   std::vector<PatternValue> rank_pattern_,
       alpha_pattern_;  // in the file's order: the first match wins
   ModuleSet targets_, excluded_;
-  std::vector<int> layers_;            // empty: all
-  std::vector<ModulePattern> layer_patterns_;  // find a module's layer index; used if layers_ is not empty
+  std::vector<int> layers_;  // empty: all
+  std::vector<ModulePattern>
+      layer_patterns_;  // find a module's layer index; used if layers_ is not empty
   std::string base_model_name_;
 };
 

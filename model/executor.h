@@ -1,6 +1,7 @@
-// Executor: runs one planned step of the model on a device. The engine says what to run (StepInput), the executor returns the
-// tokens (StepResult). It owns weights and activations; it does NOT own pages, choose what runs, or remember sequences:
-// everything it needs of a sequence is in the input.
+// Executor: runs one planned step of the model on a device. The engine says what to run
+// (StepInput), the executor returns the tokens (StepResult). It owns weights and activations; it
+// does NOT own pages, choose what runs, or remember sequences: everything it needs of a sequence is
+// in the input.
 //
 // Thread: the engine's only, except where a method says otherwise.
 #pragma once
@@ -25,16 +26,18 @@ struct AdapterUse {
 
 // Some consecutive tokens of one sequence.
 struct SequenceInput {
-  std::span<const TokenId> tokens = {};        // to be computed this step, at least one
-  int first_position = 0;                 // of tokens[0]; all before it are in the KV pages
-  std::span<const uint32_t> kv_pages = {};     // cover every position up to the last token's
-  std::span<const AdapterUse> adapters = {};   // ordered list; empty: the base model. At most one for now.
-  const Sampler* sampler = nullptr;       // sample after the last token; null: prefill that is not finished
-  int sample_index = 0;                   // output index of that sample
-  // Prompt scoring: if score_targets is not empty it has one entry a token of `tokens`: the token whose log-probability is
-  // wanted at that position (the next one), or -1 for none.
+  std::span<const TokenId> tokens = {};     // to be computed this step, at least one
+  int first_position = 0;                   // of tokens[0]; all before it are in the KV pages
+  std::span<const uint32_t> kv_pages = {};  // cover every position up to the last token's
+  std::span<const AdapterUse> adapters =
+      {};  // ordered list; empty: the base model. At most one for now.
+  const Sampler* sampler =
+      nullptr;           // sample after the last token; null: prefill that is not finished
+  int sample_index = 0;  // output index of that sample
+  // Prompt scoring: if score_targets is not empty it has one entry a token of `tokens`: the token
+  // whose log-probability is wanted at that position (the next one), or -1 for none.
   std::span<const TokenId> score_targets = {};
-  int score_top = 0;                      // likeliest alternatives at each scored position
+  int score_top = 0;  // likeliest alternatives at each scored position
 };
 
 struct StepInput {
@@ -54,8 +57,8 @@ struct ExecutorLimits {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // results[i] belongs to input.sequences[i]; the executor resizes it. An error means that the device is broken: no sequence of
-  // the step made progress and the caller must stop serving.
+  // results[i] belongs to input.sequences[i]; the executor resizes it. An error means that the
+  // device is broken: no sequence of the step made progress and the caller must stop serving.
   virtual absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) = 0;
 };
 

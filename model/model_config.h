@@ -1,5 +1,6 @@
-// ModelConfig: the immutable facts of the base model, read from a Hugging Face `config.json` and checked whole. Anything in
-// the file that would change the mathematics and that lorad does not implement is refused by name. A value; thread-safe.
+// ModelConfig: the immutable facts of the base model, read from a Hugging Face `config.json` and
+// checked whole. Anything in the file that would change the mathematics and that lorad does not
+// implement is refused by name. A value; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,8 @@
 namespace lorad {
 
 struct ModelConfig {
-  std::string architecture;  // "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"
+  std::string architecture;  // "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM",
+                             // "Qwen3ForCausalLM"
   int vocab_size = 0;
   int hidden_size = 0;
   int layers = 0;
@@ -27,9 +29,9 @@ struct ModelConfig {
   bool qkv_bias = false;
   bool output_bias = false;  // of o_proj
   bool mlp_bias = false;
-  bool qk_norm = false;      // RMS norm on each head of q and k (Qwen3)
-  int sliding_window = 0;    // 0: none
-  std::vector<float> inv_freq;  // [head_dim / 2], with rope scaling applied
+  bool qk_norm = false;                // RMS norm on each head of q and k (Qwen3)
+  int sliding_window = 0;              // 0: none
+  std::vector<float> inv_freq;         // [head_dim / 2], with rope scaling applied
   std::vector<int32_t> eos_token_ids;  // from config.json and generation_config.json
   int32_t bos_token_id = -1;           // -1: none
 
@@ -38,7 +40,8 @@ struct ModelConfig {
   int qkv_size() const { return q_size() + 2 * kv_size(); }
 };
 
-// Reads `model_dir`/config.json (and generation_config.json if there). InvalidArgument or Unimplemented names the field.
+// Reads `model_dir`/config.json (and generation_config.json if there). InvalidArgument or
+// Unimplemented names the field.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::filesystem::path& model_dir);
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
                                              std::string_view generation_config_json = "");

@@ -31,7 +31,9 @@ void ModulePattern::Free::operator()(pcre2_real_code_8* code) const { pcre2_code
 void ModulePattern::Free::operator()(pcre2_real_match_context_8* context) const {
   pcre2_match_context_free(context);
 }
-void ModulePattern::Free::operator()(pcre2_real_match_data_8* data) const { pcre2_match_data_free(data); }
+void ModulePattern::Free::operator()(pcre2_real_match_data_8* data) const {
+  pcre2_match_data_free(data);
+}
 
 absl::StatusOr<ModulePattern> ModulePattern::Compile(std::string_view pattern) {
   if (pattern.size() > kMaxPatternBytes) {
@@ -71,7 +73,7 @@ absl::StatusOr<bool> ModulePattern::FullMatch(std::string_view subject) const {
 }
 
 absl::StatusOr<bool> ModulePattern::FullMatch(std::string_view subject, const char* group_name,
-                                      std::string* group) const {
+                                              std::string* group) const {
   absl::StatusOr<bool> matched = FullMatch(subject);
   if (!matched.ok() || !*matched) return matched;
   PCRE2_UCHAR* text = nullptr;

@@ -1,7 +1,7 @@
-// ModulePattern: a pattern of an adapter's config, matched as Python's `re` would for what such patterns
-// use. Patterns come from strangers: length, nesting, and the work of one match are bounded, and a
-// match that runs over is an error, not a "no". Movable; matching is const but uses the object's
-// scratch space: one thread at a time.
+// ModulePattern: a pattern of an adapter's config, matched as Python's `re` would for what such
+// patterns use. Patterns come from strangers: length, nesting, and the work of one match are
+// bounded, and a match that runs over is an error, not a "no". Movable; matching is const but uses
+// the object's scratch space: one thread at a time.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
-// Sites: the linear layers of a decoder that an adapter can change, numbered densely in the order of execution. Projections
-// that read the same input share a site and are stacked: q,k,v and gate,up.
+// Sites: the linear layers of a decoder that an adapter can change, numbered densely in the order
+// of execution. Projections that read the same input share a site and are stacked: q,k,v and
+// gate,up.
 #pragma once
 
 #include <array>
@@ -21,7 +22,8 @@ inline uint32_t LmHeadSite(const ModelConfig& config) {
 }
 inline uint32_t SiteCount(const ModelConfig& config) { return LmHeadSite(config) + 1; }
 
-// One projection by its Hugging Face name, and where its output lies within its site's stacked output.
+// One projection by its Hugging Face name, and where its output lies within its site's stacked
+// output.
 struct Projection {
   std::string_view name;  // "q_proj"
   LayerSite site;

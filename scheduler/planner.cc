@@ -50,8 +50,8 @@ void PlanPrefill(std::span<const RunningView> running, const SchedulerPolicy& po
                  Budget* budget, StepPlan* plan) {
   for (const RunningView& r : running) {
     if (r.paused || IsDecode(r)) continue;
-    const int tokens = std::min({r.known_tokens - r.computed_tokens, policy.max_chunk_tokens,
-                                 budget->tokens});
+    const int tokens =
+        std::min({r.known_tokens - r.computed_tokens, policy.max_chunk_tokens, budget->tokens});
     if (tokens <= 0) continue;
     const uint32_t missing = MissingPages(r, tokens, policy.page_tokens);
     if (missing > budget->pages) continue;

@@ -1,16 +1,20 @@
-// Planner: decides what the next step runs. A pure function of a view of the serving state: no clock, no I/O, no memory of
-// its own, so the same code runs in the daemon, in unit tests and in simulation. It decides; Engine::Commit alone changes
-// the books.
+// Planner: decides what the next step runs. A pure function of a view of the serving state: no
+// clock, no I/O, no memory of its own, so the same code runs in the daemon, in unit tests and in
+// simulation. It decides; Engine::Commit alone changes the books.
 //
 // The rules, in this order:
-//   1 Decode first. Every running sequence that has one token left to compute gets it; decode never waits for prefill.
-//   2 When decode needs a page and none can be had (free, or held by an idle adapter), the youngest running sequence is
+//   1 Decode first. Every running sequence that has one token left to compute gets it; decode never
+//   waits for prefill. 2 When decode needs a page and none can be had (free, or held by an idle
+//   adapter), the youngest running sequence is
 //     preempted: its pages go, it returns to the head of the queue and is computed again later.
-//   3 Running prefills continue in order of arrival, each by at most a chunk, within the step's token budget.
-//   4 Nothing is admitted in a step that preempted (no thrash).
-//   5 Waiting requests are admitted in order of arrival while budget, sequence slots and pages last. A request whose adapter
-//     is not resident is passed over, and its adapter's load is started: a cold adapter delays nobody else.
-//   6 A request (or adapter load) for which the pages are lacking stops admission behind it, so it is not passed by for ever.
+//   3 Running prefills continue in order of arrival, each by at most a chunk, within the step's
+//   token budget. 4 Nothing is admitted in a step that preempted (no thrash). 5 Waiting requests
+//   are admitted in order of arrival while budget, sequence slots and pages last. A request whose
+//   adapter
+//     is not resident is passed over, and its adapter's load is started: a cold adapter delays
+//     nobody else.
+//   6 A request (or adapter load) for which the pages are lacking stops admission behind it, so it
+//   is not passed by for ever.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +40,7 @@ struct RunningView {
   int known_tokens = 0;     // prompt and output so far
   int computed_tokens = 0;  // of those, in the KV cache; < known_tokens
   int held_pages = 0;
-  bool paused = false;      // its reader is slow: keeps its pages, gets no tokens
+  bool paused = false;  // its reader is slow: keeps its pages, gets no tokens
 };
 
 enum class AdapterState : uint8_t { kNone, kStored, kLoading, kResident };  // kNone: base model
@@ -45,9 +49,9 @@ struct WaitingView {
   RequestId id = 0;
   int known_tokens = 0;
   AdapterState adapter_state = AdapterState::kNone;
-  uint64_t adapter = 0;           // AdapterVersionId
-  uint32_t adapter_pages = 0;     // of its image
-  bool adapter_idle = false;      // resident, and its pages are counted in evictable_pages
+  uint64_t adapter = 0;        // AdapterVersionId
+  uint32_t adapter_pages = 0;  // of its image
+  bool adapter_idle = false;   // resident, and its pages are counted in evictable_pages
 };
 
 // Running by admission (oldest first), waiting by arrival.
@@ -62,14 +66,14 @@ struct PlannerView {
 struct StepPlan {
   struct Run {
     RequestId id = 0;
-    int tokens = 0;           // to compute this step
-    uint32_t new_pages = 0;   // to add to the sequence's table before
+    int tokens = 0;          // to compute this step
+    uint32_t new_pages = 0;  // to add to the sequence's table before
     bool operator==(const Run&) const = default;
   };
-  std::vector<RequestId> preempt;        // first: youngest first
-  std::vector<RequestId> admit;          // then: each is also in `run`
-  std::vector<uint64_t> load_adapters;   // then
-  std::vector<Run> run;                  // at last; order of arrival
+  std::vector<RequestId> preempt;       // first: youngest first
+  std::vector<RequestId> admit;         // then: each is also in `run`
+  std::vector<uint64_t> load_adapters;  // then
+  std::vector<Run> run;                 // at last; order of arrival
   void Clear();
   bool operator==(const StepPlan&) const = default;
 };

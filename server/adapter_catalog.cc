@@ -30,7 +30,8 @@ bool IsBelow(const std::filesystem::path& path, const std::filesystem::path& roo
 AdapterCatalog::AdapterCatalog(Parts parts, std::function<void(AdapterVersionId)> on_unused,
                                std::function<void(int)> on_count)
     : parts_(std::move(parts)),
-      on_unused_(std::make_shared<const std::function<void(AdapterVersionId)>>(std::move(on_unused))),
+      on_unused_(
+          std::make_shared<const std::function<void(AdapterVersionId)>>(std::move(on_unused))),
       on_count_(std::move(on_count)) {}
 
 absl::StatusOr<std::unique_ptr<AdapterVersion>> AdapterCatalog::Check(
@@ -38,8 +39,8 @@ absl::StatusOr<std::unique_ptr<AdapterVersion>> AdapterCatalog::Check(
   LORAD_ASSIGN_OR_RETURN(const PeftAdapter peft,
                          LoadPeftAdapter(dir, *parts_.model, parts_.limits, check));
   auto version = std::make_unique<AdapterVersion>();
-  version->layout = parts_.backend->PlanAdapter(peft.factors(), SiteCount(*parts_.model),
-                                                parts_.page_bytes);
+  version->layout =
+      parts_.backend->PlanAdapter(peft.factors(), SiteCount(*parts_.model), parts_.page_bytes);
   if (version->layout.pages >= parts_.pool_pages) {
     return WithReason(absl::ResourceExhaustedError(fmt::format(
                           "the adapter needs {} pages of {} bytes; the pool has {} in all",
@@ -137,9 +138,9 @@ absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Commit(Sta
   LORAD_RETURN_IF_ERROR(CheckCreatable(id, replace));
   LORAD_RETURN_IF_ERROR(staged.CheckComplete());
   LORAD_ASSIGN_OR_RETURN(auto version, Check(staged.path(), AdapterCheck::kWhole));
-  LORAD_ASSIGN_OR_RETURN(
-      const StoredVersion stored,
-      parts_.store->Commit(std::move(staged), id, replace ? IfExists::kReplace : IfExists::kRefuse));
+  LORAD_ASSIGN_OR_RETURN(const StoredVersion stored,
+                         parts_.store->Commit(std::move(staged), id,
+                                              replace ? IfExists::kReplace : IfExists::kRefuse));
   return Publish(std::move(version), stored);
 }
 
@@ -157,7 +158,8 @@ absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::CreateFrom
         return !e && IsBelow(real, r);
       });
   if (!allowed) {
-    return InvalidField("path", "is not an adapter directory below one of the server's adapter roots",
+    return InvalidField("path",
+                        "is not an adapter directory below one of the server's adapter roots",
                         "PATH_NOT_ALLOWED");
   }
   LORAD_ASSIGN_OR_RETURN(StagedAdapter staged, parts_.store->BeginCopy(real));
@@ -200,8 +202,7 @@ std::vector<std::shared_ptr<const AdapterVersion>> AdapterCatalog::List() const 
   return list;
 }
 
-absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version,
-                                       const kernels::PageSlab& slab,
+absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version, const kernels::PageSlab& slab,
                                        std::span<const uint32_t> pages) const {
   const auto damaged = [&version](std::string_view why) {
     return WithResource(
@@ -210,7 +211,8 @@ absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version,
                    "ADAPTER_CORRUPT"),
         kResourceType, fmt::format("adapters/{}", version.name));
   };
-  const auto peft = LoadPeftAdapter(version.path, *parts_.model, parts_.limits, AdapterCheck::kWhole);
+  const auto peft =
+      LoadPeftAdapter(version.path, *parts_.model, parts_.limits, AdapterCheck::kWhole);
   if (!peft.ok()) return damaged(std::string(peft.status().message()));
   const kernels::AdapterLayout layout =
       parts_.backend->PlanAdapter(peft->factors(), SiteCount(*parts_.model), parts_.page_bytes);

@@ -47,10 +47,10 @@ void FillAdapter(const AdapterVersion& version, const EngineSnapshot::Adapter* h
   out->set_base_model(version.base_model);
   out->set_size_bytes(version.file_bytes);
   out->set_sha256(version.sha256);
-  SetTimestamp(std::chrono::duration_cast<std::chrono::milliseconds>(
-                   version.create_time.time_since_epoch())
-                   .count(),
-               out->mutable_create_time());
+  SetTimestamp(
+      std::chrono::duration_cast<std::chrono::milliseconds>(version.create_time.time_since_epoch())
+          .count(),
+      out->mutable_create_time());
   const int64_t last = version.use.last_unix_ms.load();
   if (last != 0) SetTimestamp(last, out->mutable_last_use_time());
   out->set_total_requests(version.use.requests.load());
@@ -99,8 +99,7 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
       CommitOnWorkQueue();
       return;
     }
-    const absl::Status status =
-        header_.has_value() ? TakeChunk() : TakeHeader();
+    const absl::Status status = header_.has_value() ? TakeChunk() : TakeHeader();
     if (!status.ok()) {
       staged_.reset();
       Finish(ToGrpcStatus(status));
@@ -115,7 +114,8 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
   absl::Status TakeHeader() {
     if (!message_.has_header()) return InvalidField("header", "must be the first message");
     header_ = message_.header();
-    LORAD_RETURN_IF_ERROR(parts_.catalog->CheckCreatable(header_->adapter_id(), header_->replace()));
+    LORAD_RETURN_IF_ERROR(
+        parts_.catalog->CheckCreatable(header_->adapter_id(), header_->replace()));
     std::vector<DeclaredFile> files;
     for (const v1::UploadFile& file : header_->files()) {
       files.push_back({.name = file.name(), .bytes = file.size_bytes(), .sha256 = file.sha256()});
@@ -142,8 +142,8 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
         Finish(grpc::Status::CANCELLED);
         return;
       }
-      const Created created = parts_.catalog->Commit(std::move(*staged_), header_->adapter_id(),
-                                                     header_->replace());
+      const Created created =
+          parts_.catalog->Commit(std::move(*staged_), header_->adapter_id(), header_->replace());
       Finish(ToGrpcStatus(Answer(parts_, created, header_->preload(), response_)));
     });
   }
@@ -163,8 +163,8 @@ grpc::ServerUnaryReactor* AdaptersService::CreateAdapter(grpc::CallbackServerCon
                                                          v1::Adapter* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   parts_.work->Post([this, reactor, request, response] {
-    const Created created = parts_.catalog->CreateFromPath(
-        request->path(), request->adapter_id(), request->replace());
+    const Created created =
+        parts_.catalog->CreateFromPath(request->path(), request->adapter_id(), request->replace());
     reactor->Finish(ToGrpcStatus(Answer(parts_, created, request->preload(), response)));
   });
   return reactor;
@@ -189,8 +189,8 @@ grpc::ServerUnaryReactor* AdaptersService::ListAdapters(grpc::CallbackServerCont
                                                         const v1::ListAdaptersRequest* request,
                                                         v1::ListAdaptersResponse* response) {
   if (request->page_size() < 0 || request->page_size() > kMaxPageSize) {
-    return FinishNow(context, InvalidField("page_size", fmt::format("must be in [0, {}]",
-                                                                    kMaxPageSize)));
+    return FinishNow(context,
+                     InvalidField("page_size", fmt::format("must be in [0, {}]", kMaxPageSize)));
   }
   const int size = request->page_size() == 0 ? kDefaultPageSize : request->page_size();
   const EngineSnapshot snapshot = parts_.engine->Snapshot();
@@ -198,7 +198,8 @@ grpc::ServerUnaryReactor* AdaptersService::ListAdapters(grpc::CallbackServerCont
   for (const auto& adapter : snapshot.adapters) holding[adapter.id] = &adapter;
 
   int total = 0;
-  for (const auto& version : parts_.catalog->List()) {  // by name: a page token is the last name given
+  for (const auto& version :
+       parts_.catalog->List()) {  // by name: a page token is the last name given
     const auto held = holding.find(version->id);
     const auto* h = held == holding.end() ? nullptr : held->second;
     const v1::Adapter::State state = h == nullptr ? v1::Adapter::STORED : WireState(h->state);

@@ -1,5 +1,5 @@
-// The Adapters service: create, upload, get, list, delete. File work happens on the WorkQueue; an upload that breaks off, is
-// refused or lies about a checksum leaves nothing behind.
+// The Adapters service: create, upload, get, list, delete. File work happens on the WorkQueue; an
+// upload that breaks off, is refused or lies about a checksum leaves nothing behind.
 #pragma once
 
 #include <lorad/v1/adapters.grpc.pb.h>

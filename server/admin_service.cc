@@ -55,10 +55,9 @@ grpc::ServerUnaryReactor* AdminService::GetPool(grpc::CallbackServerContext* con
   response->set_adapter_pages(gauges.pages_adapter);
   response->set_page_bytes(static_cast<int64_t>(parts_.page_bytes));
   response->set_page_tokens(parts_.page_tokens);
-  std::sort(snapshot.adapters.begin(), snapshot.adapters.end(),
-            [](const auto& a, const auto& b) {
-              return a.idle != b.idle ? a.idle < b.idle : a.id < b.id;
-            });
+  std::sort(snapshot.adapters.begin(), snapshot.adapters.end(), [](const auto& a, const auto& b) {
+    return a.idle != b.idle ? a.idle < b.idle : a.id < b.id;
+  });
   const auto now = std::chrono::system_clock::now();
   int64_t idle_pages = 0;
   const int rows = request->max_adapters() == 0 ? kDefaultPoolRows : request->max_adapters();

@@ -32,8 +32,7 @@ class AdminService final : public v1::Admin::CallbackService {
                                      const v1::GetModelRequest* request,
                                      v1::Model* response) override;
   grpc::ServerUnaryReactor* GetPool(grpc::CallbackServerContext* context,
-                                    const v1::GetPoolRequest* request,
-                                    v1::Pool* response) override;
+                                    const v1::GetPoolRequest* request, v1::Pool* response) override;
   grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
                                      const v1::GetStatsRequest* request,
                                      v1::Stats* response) override;

@@ -14,19 +14,23 @@ namespace lorad {
 namespace {
 
 constexpr char kDescription[] =
-    "lorad serves one base model and thousands of LoRA adapters from one process: requests for any mix of\n"
+    "lorad serves one base model and thousands of LoRA adapters from one process: requests for any "
+    "mix of\n"
     "adapters share each step of one batch, and adapters come and go while it serves.\n";
 
 constexpr char kFooter[] =
     "\nExamples:\n"
     "  lorad --model demo/model --adapter json=demo/adapters/json\n"
-    "  lorad --model /models/llama --pool-bytes 8GiB --adapter-root /srv/adapters --log-format json\n"
+    "  lorad --model /models/llama --pool-bytes 8GiB --adapter-root /srv/adapters --log-format "
+    "json\n"
     "  lorad --config /etc/lorad/lorad.toml --check-config\n"
     "\n"
-    "Every option may stand in the file given with --config (TOML: max-running = 64). Then talk to it with loractl:\n"
+    "Every option may stand in the file given with --config (TOML: max-running = 64). Then talk to "
+    "it with loractl:\n"
     "  loractl generate --adapter json 'name: Ann, age: 41'\n"
     "\n"
-    "Exit status: 0 after a drain, 1 wrong configuration, 2 start-up failed, 70 the device failed (restart me).\n";
+    "Exit status: 0 after a drain, 1 wrong configuration, 2 start-up failed, 70 the device failed "
+    "(restart me).\n";
 
 void AddModelOptions(CLI::App& app, Config& c) {
   app.add_option("--model", c.model,
@@ -35,8 +39,9 @@ void AddModelOptions(CLI::App& app, Config& c) {
       ->group("Model");
   app.add_option("--model-name", c.model_name, "Name shown to clients [the directory's name]")
       ->group("Model");
-  app.add_option("--load-format", c.load_format,
-                 "auto: read the weights; dummy: deterministic random weights from config.json alone")
+  app.add_option(
+         "--load-format", c.load_format,
+         "auto: read the weights; dummy: deterministic random weights from config.json alone")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str()
       ->group("Model");
@@ -51,7 +56,8 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->check(CLI::IsMember({"auto", "cpu", "reference", "cuda"}))
       ->capture_default_str()
       ->group("Device");
-  app.add_option("--cpu-isa", c.cpu_isa, "Instruction set of the CPU backend; auto measures at start")
+  app.add_option("--cpu-isa", c.cpu_isa,
+                 "Instruction set of the CPU backend; auto measures at start")
       ->check(CLI::IsMember({"auto", "amx", "avx512bf16", "avx512", "avx2", "portable"}))
       ->capture_default_str()
       ->group("Device");
@@ -62,8 +68,9 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->transform(CLI::AsSizeValue(false))
       ->default_str("1GiB")
       ->group("Device");
-  app.add_option("--page-tokens", c.page_tokens,
-                 "Tokens a KV page holds, a multiple of 16 [from the model: pages of 32 KiB or more]")
+  app.add_option(
+         "--page-tokens", c.page_tokens,
+         "Tokens a KV page holds, a multiple of 16 [from the model: pages of 32 KiB or more]")
       ->group("Device");
 }
 
@@ -71,11 +78,13 @@ void AddAdapterOptions(CLI::App& app, Config& c) {
   app.add_option("--state-dir", c.state_dir, "Where adapters are kept across restarts")
       ->capture_default_str()
       ->group("Adapters");
-  app.add_option("--adapter-root", c.adapter_roots,
-                 "Directory below which clients may name paths for CreateAdapter; may be repeated [none]")
+  app.add_option(
+         "--adapter-root", c.adapter_roots,
+         "Directory below which clients may name paths for CreateAdapter; may be repeated [none]")
       ->group("Adapters");
-  app.add_option("--adapter", c.adapters,
-                 "name=path: take in this PEFT directory at start unless the name exists; may be repeated")
+  app.add_option(
+         "--adapter", c.adapters,
+         "name=path: take in this PEFT directory at start unless the name exists; may be repeated")
       ->group("Adapters");
   app.add_option("--max-rank", c.max_rank, "Greatest rank of an adapter")
       ->capture_default_str()
@@ -123,7 +132,8 @@ void AddServerOptions(CLI::App& app, Config& c) {
       ->capture_default_str()
       ->group("Server");
   app.add_flag("--allow-remote", c.allow_remote,
-               "Allow addresses other than loopback. There is no authentication: only behind a proxy that has it")
+               "Allow addresses other than loopback. There is no authentication: only behind a "
+               "proxy that has it")
       ->group("Server");
   app.add_option("--reflection", c.reflection, "gRPC server reflection (grpcurl and the like)")
       ->capture_default_str()
@@ -140,7 +150,8 @@ void AddServerOptions(CLI::App& app, Config& c) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str()
       ->group("Logs");
-  app.add_flag("--check-config", c.check_only, "Check the configuration and exit")->configurable(false);
+  app.add_flag("--check-config", c.check_only, "Check the configuration and exit")
+      ->configurable(false);
   app.add_flag("--validate-books", c.validate_books,
                "Check every page and reference after every step (slow; for tests)")
       ->group("");
@@ -200,13 +211,16 @@ absl::Status ValidateConfig(const Config& c) {
   require(c.default_max_tokens >= 1, "--default-max-tokens: must be positive");
   require(c.slow_reader_timeout_s > 0, "--slow-reader-timeout: must be positive");
   require(c.drain_timeout_s >= 0, "--drain-timeout: must not be negative");
-  for (const auto& [flag, address] : {std::pair("--listen", c.listen),
-                                      std::pair("--metrics-listen", c.metrics_listen)}) {
+  for (const auto& [flag, address] :
+       {std::pair("--listen", c.listen), std::pair("--metrics-listen", c.metrics_listen)}) {
     if (address.empty() && std::string_view(flag) == "--metrics-listen") continue;
-    require(address.find(':') != std::string::npos, fmt::format("{}: {} is not host:port", flag, address));
-    require(c.allow_remote || IsLoopback(address),
-            fmt::format("{}: {} is not a loopback address; without authentication this needs --allow-remote",
-                        flag, address));
+    require(address.find(':') != std::string::npos,
+            fmt::format("{}: {} is not host:port", flag, address));
+    require(
+        c.allow_remote || IsLoopback(address),
+        fmt::format(
+            "{}: {} is not a loopback address; without authentication this needs --allow-remote",
+            flag, address));
   }
   if (problems.empty()) return absl::OkStatus();
   std::string text;
@@ -236,7 +250,8 @@ std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv
   }
   const absl::Status status = ValidateConfig(config);
   if (!status.ok()) {
-    return ExitNow{1, fmt::format("The configuration is not valid:\n{}\n", std::string(status.message()))};
+    return ExitNow{
+        1, fmt::format("The configuration is not valid:\n{}\n", std::string(status.message()))};
   }
   if (config.check_only) return ExitNow{0, "The configuration is valid.\n"};
   return config;

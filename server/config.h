@@ -1,4 +1,5 @@
-// Config: everything an operator can set, from the command line or a TOML file, checked whole before anything starts.
+// Config: everything an operator can set, from the command line or a TOML file, checked whole
+// before anything starts.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct Config {
   // The device.
   std::string backend = "auto";  // auto, cpu, reference, cuda
   std::string cpu_isa = "auto";
-  int threads = 0;               // 0: every core this process may use
+  int threads = 0;  // 0: every core this process may use
   uint64_t pool_bytes = uint64_t{1} << 30;
-  int page_tokens = 0;           // 0: chosen from the model
+  int page_tokens = 0;  // 0: chosen from the model
 
   // Adapters.
   std::string state_dir = "lorad-state";
@@ -65,7 +66,8 @@ struct ExitNow {
   std::string text;  // for stdout if code is 0, else stderr
 };
 
-// Either a whole valid configuration, or what to print and exit with (help, version, every problem found).
+// Either a whole valid configuration, or what to print and exit with (help, version, every problem
+// found).
 std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv);
 
 // All problems at once, one a line; OK if there are none.

@@ -37,9 +37,11 @@ namespace {
 constexpr int kMaxMessageBytes = 8 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr size_t kMinPageBytes = 32 << 10;
-constexpr const char* kServices[] = {"", "lorad.v1.Inference", "lorad.v1.Adapters", "lorad.v1.Admin"};
+constexpr const char* kServices[] = {"", "lorad.v1.Inference", "lorad.v1.Adapters",
+                                     "lorad.v1.Admin"};
 
-// Reflection registers itself where it is linked in; so it has to be taken out where it is not wanted.
+// Reflection registers itself where it is linked in; so it has to be taken out where it is not
+// wanted.
 class WithoutReflection final : public grpc::ServerBuilderOption {
  public:
   void UpdateArguments(grpc::ChannelArguments*) override {}
@@ -91,7 +93,7 @@ struct Daemon::Parts {
   std::unique_ptr<RequestLog> observer;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<AdapterCatalog> catalog;
-  std::unique_ptr<WorkQueue> work;        // after what its tasks use: joined first
+  std::unique_ptr<WorkQueue> work;  // after what its tasks use: joined first
   std::unique_ptr<WorkQueue> admin_work;
   std::unique_ptr<InferenceService> inference;
   std::unique_ptr<AdaptersService> adapters;
@@ -120,8 +122,10 @@ absl::Status Daemon::Parts::LoadModel() {
   }
   LORAD_ASSIGN_OR_RETURN(backend, MakeBackend(config));
   Log(LogLevel::kInfo, "loading model",
-      {{"model", config.model_name}, {"architecture", model.architecture},
-       {"backend", std::string(backend->name())}, {"layers", model.layers}});
+      {{"model", config.model_name},
+       {"architecture", model.architecture},
+       {"backend", std::string(backend->name())},
+       {"layers", model.layers}});
   int shown = -1;
   const auto progress = [&shown](size_t done, size_t total) {
     const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
@@ -131,17 +135,19 @@ absl::Status Daemon::Parts::LoadModel() {
   };
   std::unique_ptr<ModelWeights> weights;
   if (config.load_format == "dummy") {
-    LORAD_ASSIGN_OR_RETURN(weights, MakeDummyWeights(model, /*seed=*/0, backend.get(), {.progress = progress}));
+    LORAD_ASSIGN_OR_RETURN(
+        weights, MakeDummyWeights(model, /*seed=*/0, backend.get(), {.progress = progress}));
   } else {
     LORAD_ASSIGN_OR_RETURN(const ModelTensors tensors, ModelTensors::Open(config.model));
-    LORAD_ASSIGN_OR_RETURN(weights, LoadWeights(model, tensors, backend.get(), {.progress = progress}));
+    LORAD_ASSIGN_OR_RETURN(weights,
+                           LoadWeights(model, tensors, backend.get(), {.progress = progress}));
   }
   executor = std::make_unique<DecoderExecutor>(
       model, std::move(weights), backend.get(),
-      DecoderExecutorOptions{.limits = {.max_rows = config.max_step_tokens,
-                                        .max_sequences = config.max_running},
-                             .max_logit_rows = 0,
-                             .page_tokens = ChooseGeometry(config, model, *backend).page_tokens});
+      DecoderExecutorOptions{
+          .limits = {.max_rows = config.max_step_tokens, .max_sequences = config.max_running},
+          .max_logit_rows = 0,
+          .page_tokens = ChooseGeometry(config, model, *backend).page_tokens});
   return absl::OkStatus();
 }
 
@@ -150,15 +156,15 @@ absl::Status Daemon::Parts::MakePool() {
   slab.page_bytes = backend->KvPageBytes(geometry);
   const uint64_t pages = config.pool_bytes / slab.page_bytes;
   if (pages < 4 || pages > UINT32_MAX) {
-    return absl::InvalidArgumentError(
-        fmt::format("--pool-bytes {} makes {} pages of {} bytes", config.pool_bytes, pages, slab.page_bytes));
+    return absl::InvalidArgumentError(fmt::format("--pool-bytes {} makes {} pages of {} bytes",
+                                                  config.pool_bytes, pages, slab.page_bytes));
   }
   LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
   slab.data = pool_buffer->data();
   backend->SetPool(slab, geometry);
   pool = std::make_unique<PagePool>(static_cast<uint32_t>(pages), slab.page_bytes);
-  Log(LogLevel::kInfo, "pool", {{"pages", pages}, {"page_bytes", slab.page_bytes},
-                                {"page_tokens", geometry.page_tokens}});
+  Log(LogLevel::kInfo, "pool",
+      {{"pages", pages}, {"page_bytes", slab.page_bytes}, {"page_tokens", geometry.page_tokens}});
   return absl::OkStatus();
 }
 
@@ -179,33 +185,36 @@ void Daemon::Parts::MakeEngine() {
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;
-  options.slow_reader_timeout =
-      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(config.slow_reader_timeout_s));
+  options.slow_reader_timeout = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(config.slow_reader_timeout_s));
   options.validate_books = config.validate_books;
   observer = std::make_unique<RequestLog>(&metrics);
   engine = std::make_unique<Engine>(
-      Engine::Parts{.executor = executor.get(),
-                    .pool = pool.get(),
-                    .tokenizer = tokenizer.get(),
-                    .observer = observer.get(),
-                    .clock = &clock,
-                    .load_adapter =
-                        [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                               std::function<void(absl::Status)> done) {
-                          work->Post([this, version = std::move(version), pages = std::move(pages),
-                                      done = std::move(done)] {
-                            done(catalog->LoadImage(*version, slab, pages));
-                          });
-                        }},
+      Engine::Parts{
+          .executor = executor.get(),
+          .pool = pool.get(),
+          .tokenizer = tokenizer.get(),
+          .observer = observer.get(),
+          .clock = &clock,
+          .load_adapter =
+              [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
+                     std::function<void(absl::Status)> done) {
+                work->Post(
+                    [this, version = std::move(version), pages = std::move(pages),
+                     done = std::move(done)] { done(catalog->LoadImage(*version, slab, pages)); });
+              }},
       options);
 }
 
 absl::Status Daemon::Parts::OpenAdapters() {
-  LORAD_ASSIGN_OR_RETURN(store, AdapterStore::Open(
-                                    config.state_dir, {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes)}));
+  LORAD_ASSIGN_OR_RETURN(
+      store,
+      AdapterStore::Open(config.state_dir,
+                         {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes)}));
   AdapterLimits limits;
   limits.max_rank = config.max_rank;
-  std::vector<std::filesystem::path> roots(config.adapter_roots.begin(), config.adapter_roots.end());
+  std::vector<std::filesystem::path> roots(config.adapter_roots.begin(),
+                                           config.adapter_roots.end());
   catalog = std::make_unique<AdapterCatalog>(
       AdapterCatalog::Parts{.store = store.get(),
                             .model = &model,
@@ -220,7 +229,8 @@ absl::Status Daemon::Parts::OpenAdapters() {
   for (const std::string& why : store->recovery().quarantined) {
     Log(LogLevel::kWarn, "adapter quarantined", {{"why", why}});
   }
-  for (const std::string& why : catalog->Recover()) Log(LogLevel::kWarn, "adapter skipped", {{"why", why}});
+  for (const std::string& why : catalog->Recover())
+    Log(LogLevel::kWarn, "adapter skipped", {{"why", why}});
   for (const auto& [name, path] : config.AdapterList()) {
     if (catalog->Resolve(name).ok()) continue;
     const auto created = catalog->Import(path, name);
@@ -243,8 +253,11 @@ void Daemon::Parts::MakeServices() {
       .clock = &clock,
       .context = context,
       .on_refused = [this](const absl::Status& status) { observer->OnRefused(status); }});
-  adapters = std::make_unique<AdaptersService>(AdaptersService::Parts{
-      .catalog = catalog.get(), .engine = engine.get(), .work = work.get(), .page_bytes = slab.page_bytes});
+  adapters =
+      std::make_unique<AdaptersService>(AdaptersService::Parts{.catalog = catalog.get(),
+                                                               .engine = engine.get(),
+                                                               .work = work.get(),
+                                                               .page_bytes = slab.page_bytes});
   const auto now = std::chrono::system_clock::now();
   admin = std::make_unique<AdminService>(AdminService::Parts{
       .engine = engine.get(),
@@ -308,7 +321,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   if (parts.config.model_name.empty()) {
     parts.config.model_name = std::filesystem::weakly_canonical(config.model).filename().string();
   }
-  std::unique_ptr<Daemon> daemon(new Daemon(std::move(owned)));  // stops what was started on an error
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(std::move(owned)));  // stops what was started on an error
   LORAD_RETURN_IF_ERROR(parts.LoadModel());
   LORAD_RETURN_IF_ERROR(parts.MakePool());
   parts.MakeEngine();
@@ -317,7 +331,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   parts.engine->Start();
   LORAD_RETURN_IF_ERROR(parts.Listen());
   Log(LogLevel::kInfo, "serving",
-      {{"grpc_port", parts.port}, {"metrics_port", parts.metrics_port}, {"max_model_len", parts.MaxModelLen()}});
+      {{"grpc_port", parts.port},
+       {"metrics_port", parts.metrics_port},
+       {"max_model_len", parts.MaxModelLen()}});
   return daemon;
 }
 
@@ -339,8 +355,8 @@ void Daemon::Drain() {
   Parts& p = *parts_;
   p.SetServing(false);
   p.engine->BeginDrain();
-  const auto end = std::chrono::steady_clock::now() +
-                   std::chrono::duration<double>(p.config.drain_timeout_s);
+  const auto end =
+      std::chrono::steady_clock::now() + std::chrono::duration<double>(p.config.drain_timeout_s);
   while (!p.engine->idle() && p.engine->healthy() && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

@@ -1,5 +1,5 @@
-// Daemon: builds every part from a Config in the order of their dependence, serves, drains. The composition root: the only
-// place that knows all parts.
+// Daemon: builds every part from a Config in the order of their dependence, serves, drains. The
+// composition root: the only place that knows all parts.
 //
 // Thread: the caller's (main). Start once, then Drain once.
 #pragma once
@@ -14,13 +14,15 @@ namespace lorad {
 
 class Daemon {
  public:
-  // Loads the model, opens the store, listens. Errors say which part failed; nothing is left running.
+  // Loads the model, opens the store, listens. Errors say which part failed; nothing is left
+  // running.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config);
   ~Daemon();
 
   // False after the device failed: the process must exit and be started again.
   bool healthy() const;
-  // Health NOT_SERVING, no new requests; what runs may finish for `drain_timeout_s`; then everything stops.
+  // Health NOT_SERVING, no new requests; what runs may finish for `drain_timeout_s`; then
+  // everything stops.
   void Drain();
   // Runs what Drain does if nobody did (the Admin service only stops admission).
   int port() const;          // of gRPC

@@ -73,11 +73,12 @@ absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> requ
   }
   const size_t length = r.prompt.size() + static_cast<size_t>(r.max_tokens);
   if (length > static_cast<size_t>(options_.max_model_len)) {
-    return InvalidField("prompt",
-                        fmt::format("{} prompt tokens and max_tokens {} exceed the longest sequence "
-                                    "of {} tokens",
-                                    r.prompt.size(), r.max_tokens, options_.max_model_len),
-                        "PROMPT_TOO_LONG");
+    return InvalidField(
+        "prompt",
+        fmt::format("{} prompt tokens and max_tokens {} exceed the longest sequence "
+                    "of {} tokens",
+                    r.prompt.size(), r.max_tokens, options_.max_model_len),
+        "PROMPT_TOO_LONG");
   }
   uint32_t pages = PagesFor(length, options_.policy.page_tokens);
   for (const AdapterRef& adapter : r.adapters) pages += adapter.version->layout.pages;
@@ -136,7 +137,8 @@ bool Engine::Post(Message message) {
 }
 
 void Engine::WaitForWork() {
-  // Readers that empty a full stream do not post: paused sequences are looked at again soon. Deadlines likewise.
+  // Readers that empty a full stream do not post: paused sequences are looked at again soon.
+  // Deadlines likewise.
   const auto patience = !running_.empty()   ? std::chrono::milliseconds(2)
                         : !waiting_.empty() ? std::chrono::milliseconds(20)
                                             : std::chrono::milliseconds(1000);
@@ -229,14 +231,15 @@ EngineSnapshot Engine::TakeSnapshot() const {
     const bool resident = cache_.IsResident(id);
     if (!resident && !cache_.IsLoading(id)) continue;
     const auto [running, waiting] = users[id];
-    snapshot.adapters.push_back({.id = id,
-                                 .name = name_and_version.first,
-                                 .version = name_and_version.second,
-                                 .state = resident ? AdapterState::kResident : AdapterState::kLoading,
-                                 .pages = cache_.pages_of(id),
-                                 .running = running,
-                                 .waiting = waiting,
-                                 .idle = now - cache_.last_use(id)});
+    snapshot.adapters.push_back(
+        {.id = id,
+         .name = name_and_version.first,
+         .version = name_and_version.second,
+         .state = resident ? AdapterState::kResident : AdapterState::kLoading,
+         .pages = cache_.pages_of(id),
+         .running = running,
+         .waiting = waiting,
+         .idle = now - cache_.last_use(id)});
   }
   return snapshot;
 }

@@ -1,5 +1,6 @@
-// Engine: the serving loop and the single owner of all mutable serving state: waiting and running sequences, page tables, the
-// pool, adapter residency. One thread runs it; everybody else speaks to it through its inbox. No gRPC, no sockets, no files.
+// Engine: the serving loop and the single owner of all mutable serving state: waiting and running
+// sequences, page tables, the pool, adapter residency. One thread runs it; everybody else speaks to
+// it through its inbox. No gRPC, no sockets, no files.
 //
 // A step:  drain the inbox -> expire -> plan -> commit -> execute -> advance -> publish.
 // PlanStep (scheduler/) decides, Commit alone changes the books, the Executor computes.
@@ -31,13 +32,16 @@ namespace lorad {
 struct EngineOptions {
   SchedulerPolicy policy;
   int vocab_size = 0;
-  int max_model_len = 0;        // prompt and output of one request, tokens
-  int max_waiting = 1024;       // requests in the queue
-  Duration slow_reader_timeout = std::chrono::seconds(60);  // a paused request is aborted after this
-  bool validate_books = false;  // check every page, reference and table after every step (tests, debug builds)
+  int max_model_len = 0;   // prompt and output of one request, tokens
+  int max_waiting = 1024;  // requests in the queue
+  Duration slow_reader_timeout =
+      std::chrono::seconds(60);  // a paused request is aborted after this
+  bool validate_books =
+      false;  // check every page, reference and table after every step (tests, debug builds)
 };
 
-// Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any thread) exactly once.
+// Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any
+// thread) exactly once.
 using AdapterLoadFn =
     std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
                        std::function<void(absl::Status)> done)>;
@@ -80,8 +84,8 @@ class Engine {
   void Stop();
 
   // --- Any thread ---
-  // Takes the request, or says why not (InvalidArgument, ResourceExhausted, Unavailable) and touches nothing. Afterwards the
-  // stream gets exactly one end.
+  // Takes the request, or says why not (InvalidArgument, ResourceExhausted, Unavailable) and
+  // touches nothing. Afterwards the stream gets exactly one end.
   absl::StatusOr<RequestId> Submit(std::unique_ptr<GenerationRequest> request);
   void Cancel(RequestId id);  // no-op if it has ended
   // Makes the adapter resident as soon as pages allow.
@@ -154,8 +158,7 @@ class Engine {
   void ReleaseMemory(Sequence& sequence);
   void StartPreloads();
   Sequence* FindWaitingFor(AdapterVersionId adapter);
-  void Finish(Sequence& sequence, absl::Status status, FinishReason reason,
-              StreamEvent event = {});
+  void Finish(Sequence& sequence, absl::Status status, FinishReason reason, StreamEvent event = {});
   void FailWaitingFor(AdapterVersionId adapter, const absl::Status& status);
   void FailAll(const absl::Status& status);
   void RemoveFinished();
@@ -169,13 +172,14 @@ class Engine {
 
   // Engine thread only.
   AdapterCache cache_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;     // by arrival
-  std::vector<std::unique_ptr<Sequence>> running_;    // by arrival
+  std::deque<std::unique_ptr<Sequence>> waiting_;        // by arrival
+  std::vector<std::unique_ptr<Sequence>> running_;       // by arrival
   absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
   absl::flat_hash_map<AdapterVersionId, std::pair<std::string, int64_t>>
       held_;  // name and version of what is loading or resident
+  uint64_t reported_evictions_ = 0;
   StepPlan plan_;
   StepReport report_;
   std::vector<RunningView> running_view_;
@@ -190,9 +194,9 @@ class Engine {
   // Shared.
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<Message> inbox_;  // guarded by mutex_
-  bool stopping_ = false;       // guarded by mutex_
-  bool closed_ = false;         // guarded by mutex_: the loop has ended, nobody reads the inbox
+  std::vector<Message> inbox_;    // guarded by mutex_
+  bool stopping_ = false;         // guarded by mutex_
+  bool closed_ = false;           // guarded by mutex_: the loop has ended, nobody reads the inbox
   std::vector<Message> drained_;  // engine thread only: reused by DrainInbox
   std::atomic<RequestId> next_id_{1};
   std::atomic<int> unfinished_{0};

@@ -1,5 +1,5 @@
-// EngineObserver: what the engine tells whoever measures it. All calls are on the engine's thread and must be quick; those
-// marked "a step" come once a step, whatever the batch.
+// EngineObserver: what the engine tells whoever measures it. All calls are on the engine's thread
+// and must be quick; those marked "a step" come once a step, whatever the batch.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,10 @@ struct GaugeReport {
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
-  virtual void OnStep(const StepReport&) {}             // a step
-  virtual void OnGauges(const GaugeReport&) {}          // a step
-  virtual void OnInterToken(std::span<const double>) {} // a step: seconds between tokens of each decoding sequence
+  virtual void OnStep(const StepReport&) {}     // a step
+  virtual void OnGauges(const GaugeReport&) {}  // a step
+  virtual void OnInterToken(std::span<const double>) {
+  }  // a step: seconds between tokens of each decoding sequence
   virtual void OnFirstToken(Duration /*queue*/, Duration /*ttft*/) {}
   virtual void OnFinish(const GenerationRequest&, const StreamEnd&) {}
   virtual void OnAdapterLoad(const AdapterVersion&, Duration, const absl::Status&) {}

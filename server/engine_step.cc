@@ -1,4 +1,5 @@
-// One step of the engine: expire -> plan -> commit -> execute -> advance -> publish. Engine thread only.
+// One step of the engine: expire -> plan -> commit -> execute -> advance -> publish. Engine thread
+// only.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -109,8 +110,8 @@ void Engine::Commit() {
 }
 
 void Engine::Preempt(RequestId id) {
-  auto at = std::find_if(running_.begin(), running_.end(),
-                         [id](const auto& s) { return s->id == id; });
+  auto at =
+      std::find_if(running_.begin(), running_.end(), [id](const auto& s) { return s->id == id; });
   LORAD_CHECK(at != running_.end());
   std::unique_ptr<Sequence> s = std::move(*at);
   running_.erase(at);
@@ -127,8 +128,8 @@ void Engine::Preempt(RequestId id) {
 }
 
 void Engine::Admit(RequestId id) {
-  auto at = std::find_if(waiting_.begin(), waiting_.end(),
-                         [id](const auto& s) { return s->id == id; });
+  auto at =
+      std::find_if(waiting_.begin(), waiting_.end(), [id](const auto& s) { return s->id == id; });
   LORAD_CHECK(at != waiting_.end());
   std::unique_ptr<Sequence> s = std::move(*at);
   waiting_.erase(at);
@@ -189,15 +190,15 @@ bool Engine::Execute() {
     const int tokens = plan_.run[i].tokens;
     const bool last = s.computed + tokens == s.known_tokens();
     SequenceInput input;
-    input.tokens = std::span(s.tokens).subspan(static_cast<size_t>(s.computed),
-                                               static_cast<size_t>(tokens));
+    input.tokens =
+        std::span(s.tokens).subspan(static_cast<size_t>(s.computed), static_cast<size_t>(tokens));
     input.first_position = s.computed;
     input.kv_pages = s.pages.ids();
     input.adapters = s.adapters;
     if (s.request->score) {
-      input.score_targets = std::span(s.score_targets)
-                                .subspan(static_cast<size_t>(s.computed),
-                                         static_cast<size_t>(tokens));
+      input.score_targets =
+          std::span(s.score_targets)
+              .subspan(static_cast<size_t>(s.computed), static_cast<size_t>(tokens));
       input.score_top = s.request->score_top;
     } else if (last) {
       input.sampler = &s.sampler;
@@ -212,15 +213,16 @@ bool Engine::Execute() {
   report_.execute = now_ - start;
   if (status.ok()) return true;
   healthy_.store(false);
-  FailAll(WithReason(absl::UnavailableError(fmt::format("the device failed: {}",
-                                                        std::string(status.message()))),
-                     "DEVICE_FAILED"));
+  FailAll(WithReason(
+      absl::UnavailableError(fmt::format("the device failed: {}", std::string(status.message()))),
+      "DEVICE_FAILED"));
   return false;
 }
 
 void Engine::Advance() {
   inter_token_.clear();
-  report_.adapters = static_cast<int>(cache_.stats().leased);  // before what ends lets go of its own
+  report_.adapters =
+      static_cast<int>(cache_.stats().leased);  // before what ends lets go of its own
   for (size_t i = 0; i < batch_.size(); ++i) {
     AdvanceOne(*batch_[i], plan_.run[i].tokens, std::move(results_[i]));
   }
@@ -323,14 +325,18 @@ void Engine::RemoveFinished() {
 void Engine::Publish() {
   RemoveFinished();
   notifier_.Post(&written_);
-  const std::vector<AdapterVersionId> evicted = cache_.TakeEvicted();
-  for (AdapterVersionId id : evicted) held_.erase(id);
+  for (AdapterVersionId id : cache_.TakeEvicted()) held_.erase(id);
   if (parts_.observer != nullptr) {
     report_.running = static_cast<int>(running_.size());
     report_.waiting = static_cast<int>(waiting_.size());
     if (report_.sequences > 0) parts_.observer->OnStep(report_);
     if (!inter_token_.empty()) parts_.observer->OnInterToken(inter_token_);
-    if (!evicted.empty()) parts_.observer->OnEvictions(static_cast<int>(evicted.size()));
+    // Not all that left: a retired image made no room for anybody.
+    const uint64_t evictions = cache_.stats().evictions;
+    if (evictions > reported_evictions_) {
+      parts_.observer->OnEvictions(static_cast<int>(evictions - reported_evictions_));
+      reported_evictions_ = evictions;
+    }
     parts_.observer->OnGauges(Gauges());
   }
   inter_token_.clear();

@@ -12,7 +12,8 @@
 namespace lorad {
 namespace {
 
-constexpr size_t kStreamCapacity = 64;  // events that may wait for a slow reader before its request is paused
+constexpr size_t kStreamCapacity =
+    64;  // events that may wait for a slow reader before its request is paused
 
 void SetDuration(Duration d, google::protobuf::Duration* out) {
   const int64_t ns = std::max<int64_t>(0, d.count());
@@ -86,7 +87,8 @@ absl::Status ResolveAdapter(const std::string& name, AdapterCatalog* catalog,
   return absl::OkStatus();
 }
 
-// One Generate call. Lives until OnDone; the stream's listener holds it too, so a late notification finds it alive.
+// One Generate call. Lives until OnDone; the stream's listener holds it too, so a late notification
+// finds it alive.
 class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                            public std::enable_shared_from_this<GenerateCall> {
  public:
@@ -230,9 +232,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
   std::shared_ptr<GenerateCall> self_;  // until OnDone
 
   std::mutex mutex_;
-  bool writing_ = false;   // guarded by mutex_
-  bool finished_ = false;  // guarded by mutex_
-  bool fresh_ = true;      // guarded by mutex_: message_ may already hold the prompt
+  bool writing_ = false;          // guarded by mutex_
+  bool finished_ = false;         // guarded by mutex_
+  bool fresh_ = true;             // guarded by mutex_: message_ may already hold the prompt
   v1::GenerateResponse message_;  // belongs to the write in flight, else guarded by mutex_
 };
 
@@ -275,7 +277,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     request->stream = stream_;
     facts_ = FactsOf(*request);
     top_ = wire.top_logprobs();
-    // With an empty context the first token has no prediction; it is reported without a log-probability.
+    // With an empty context the first token has no prediction; it is reported without a
+    // log-probability.
     if (wire.context().kind_case() == v1::Input::KIND_NOT_SET) first_token_ = request->prompt[0];
     stream_->SetListener([self = shared_from_this()] { self->OnEvents(); });
     LORAD_ASSIGN_OR_RETURN(const RequestId id, parts_.engine->Submit(std::move(request)));
@@ -359,8 +362,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
     return FinishNow(context, InvalidField("text", "is too long", "PROMPT_TOO_LONG"));
   }
   EncodeOptions options;
-  options.add_special_tokens =
-      !request->has_add_special_tokens() || request->add_special_tokens();
+  options.add_special_tokens = !request->has_add_special_tokens() || request->add_special_tokens();
   auto tokens = c.tokenizer->Encode(request->text(), options);
   if (!tokens.ok()) {
     return FinishNow(context, InvalidField("text", std::string(tokens.status().message())));

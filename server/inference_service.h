@@ -1,6 +1,7 @@
-// The Inference service: gRPC calls to engine requests and streams of tokens back. Callback API: a reactor a call, at most one
-// write in flight, everything that became ready meanwhile in the next message; a client that does not read stops its own
-// writes, then its own request, and nothing else.
+// The Inference service: gRPC calls to engine requests and streams of tokens back. Callback API: a
+// reactor a call, at most one write in flight, everything that became ready meanwhile in the next
+// message; a client that does not read stops its own writes, then its own request, and nothing
+// else.
 #pragma once
 
 #include <lorad/v1/inference.grpc.pb.h>

@@ -34,9 +34,9 @@ std::string JsonTail(std::string_view event, std::initializer_list<LogField> fie
   nlohmann::ordered_json line;
   line["event"] = event;
   for (const LogField& field : fields) {
-    line[std::string(field.key)] = field.number
-                                       ? nlohmann::ordered_json::parse(field.text, nullptr, false)
-                                       : nlohmann::ordered_json(field.text.substr(0, kMaxFieldBytes));
+    line[std::string(field.key)] =
+        field.number ? nlohmann::ordered_json::parse(field.text, nullptr, false)
+                     : nlohmann::ordered_json(field.text.substr(0, kMaxFieldBytes));
   }
   return line.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace).substr(1);
 }
@@ -56,8 +56,8 @@ void StartLog(const std::string& level, const std::string& format) {
   spdlog::init_thread_pool(kQueueLines, 1);
   auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
   // A full queue drops the oldest lines: a slow terminal must not slow the daemon.
-  auto logger = std::make_shared<spdlog::async_logger>("lorad", sink, spdlog::thread_pool(),
-                                                       spdlog::async_overflow_policy::overrun_oldest);
+  auto logger = std::make_shared<spdlog::async_logger>(
+      "lorad", sink, spdlog::thread_pool(), spdlog::async_overflow_policy::overrun_oldest);
   logger->set_pattern(g_json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v)"
                              : "%Y-%m-%dT%H:%M:%S.%eZ %^%-5l%$ %v",
                       spdlog::pattern_time_type::utc);

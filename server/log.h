@@ -1,5 +1,6 @@
-// Structured logs: an event and its fields, as text (`event key=value`) or one JSON object a line. Never prompts, outputs, keys
-// or weights. Thread-safe; a line costs its caller a queue push, the writing is another thread's.
+// Structured logs: an event and its fields, as text (`event key=value`) or one JSON object a line.
+// Never prompts, outputs, keys or weights. Thread-safe; a line costs its caller a queue push, the
+// writing is another thread's.
 #pragma once
 
 #include <initializer_list>
@@ -16,8 +17,8 @@ struct LogField {
   LogField(std::string_view k, const std::string& v) : key(k), text(v) {}
   LogField(std::string_view k, const char* v) : key(k), text(v) {}
   template <typename Number>
-    requires std::is_arithmetic_v<Number>
-  LogField(std::string_view k, Number v) : key(k), text(std::to_string(v)), number(true) {}
+  requires std::is_arithmetic_v<Number> LogField(std::string_view k, Number v)
+      : key(k), text(std::to_string(v)), number(true) {}
 
   std::string_view key;
   std::string text;

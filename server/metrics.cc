@@ -78,8 +78,8 @@ class Metrics::Exposer {
 };
 
 Metrics::Metrics()
-    : registry_(std::make_shared<prometheus::Registry>(
-          prometheus::Registry::InsertBehavior::Merge)),
+    : registry_(
+          std::make_shared<prometheus::Registry>(prometheus::Registry::InsertBehavior::Merge)),
       requests_(prometheus::BuildCounter()
                     .Name("lorad_requests_total")
                     .Help("Requests that ended, by outcome")
@@ -91,10 +91,16 @@ Metrics::Metrics()
                                "Running sequences that lost their pages and are computed again")),
       evictions_(MakeCounter(*registry_, "lorad_adapter_evictions_total",
                              "Idle adapters evicted from the pool")),
-      loads_ok_(prometheus::BuildCounter().Name(kLoadsName).Help(kLoadsHelp).Register(*registry_)
+      loads_ok_(prometheus::BuildCounter()
+                    .Name(kLoadsName)
+                    .Help(kLoadsHelp)
+                    .Register(*registry_)
                     .Add({{"outcome", "ok"}})),
-      loads_failed_(prometheus::BuildCounter().Name(kLoadsName).Help(kLoadsHelp)
-                        .Register(*registry_).Add({{"outcome", "failed"}})),
+      loads_failed_(prometheus::BuildCounter()
+                        .Name(kLoadsName)
+                        .Help(kLoadsHelp)
+                        .Register(*registry_)
+                        .Add({{"outcome", "failed"}})),
       ttft_(MakeHistogram(*registry_, "lorad_time_to_first_token_seconds",
                           "From a request's arrival to its first token", kLatencyBuckets)),
       inter_token_(MakeHistogram(*registry_, "lorad_inter_token_latency_seconds",
@@ -121,7 +127,8 @@ Metrics::Metrics()
       pages_kv_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv"}})),
       pages_adapter_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "adapter"}})),
       adapters_stored_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "stored"}})),
-      adapters_loading_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "loading"}})),
+      adapters_loading_(
+          MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "loading"}})),
       adapters_resident_(
           MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "resident"}})),
       adapters_in_use_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "in_use"}})) {
@@ -145,7 +152,8 @@ absl::StatusOr<int> Metrics::Serve(const std::string& address) {
     exposer_->exposer_.RegisterCollectable(registry_);
     return exposer_->exposer_.GetListeningPorts().at(0);
   } catch (const std::exception& e) {
-    return absl::UnavailableError(fmt::format("metrics: cannot listen on {}: {}", address, e.what()));
+    return absl::UnavailableError(
+        fmt::format("metrics: cannot listen on {}: {}", address, e.what()));
   }
 }
 

@@ -1,7 +1,9 @@
-// Metrics: the engine's reports as Prometheus series, and the HTTP endpoint that serves them. Names begin with `lorad_`; units
-// are in the names; no series is labelled by adapter, tenant or request, so their number does not grow with use.
+// Metrics: the engine's reports as Prometheus series, and the HTTP endpoint that serves them. Names
+// begin with `lorad_`; units are in the names; no series is labelled by adapter, tenant or request,
+// so their number does not grow with use.
 //
-// The engine's thread calls the observer methods; anyone may read Totals; scrapes run on the exposer's thread.
+// The engine's thread calls the observer methods; anyone may read Totals; scrapes run on the
+// exposer's thread.
 #pragma once
 
 #include <prometheus/counter.h>
@@ -31,7 +33,8 @@ class Metrics final : public EngineObserver {
   Metrics();
   ~Metrics() override;
 
-  // Serves /metrics on "host:port" (port 0: any). Returns the port. Unavailable if it cannot be bound.
+  // Serves /metrics on "host:port" (port 0: any). Returns the port. Unavailable if it cannot be
+  // bound.
   absl::StatusOr<int> Serve(const std::string& address);
 
   void OnStep(const StepReport& report) override;

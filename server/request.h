@@ -21,15 +21,15 @@ struct AdapterRef {
 };
 
 struct GenerationRequest {
-  std::string request_id;            // the client's or ours; for logs only
-  std::vector<TokenId> prompt;       // at least one token
+  std::string request_id;       // the client's or ours; for logs only
+  std::vector<TokenId> prompt;  // at least one token
   SamplingParams sampling;
-  int max_tokens = 0;                // at least 1, unless `score`
+  int max_tokens = 0;  // at least 1, unless `score`
   std::vector<std::string> stop_strings;
   bool include_stop_string = false;
   bool want_text = true;
-  bool score = false;                // log-probabilities of the prompt itself; nothing is generated
-  int score_from = 1;                // index of the first prompt token to score; the very first has no prediction
+  bool score = false;  // log-probabilities of the prompt itself; nothing is generated
+  int score_from = 1;  // index of the first prompt token to score; the very first has no prediction
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
   TimePoint arrival;

@@ -1,5 +1,5 @@
-// RequestLog: the observer that the engine has: passes everything on to Metrics and logs one line for each request, adapter load
-// and eviction (never one a token).
+// RequestLog: the observer that the engine has: passes everything on to Metrics and logs one line
+// for each request, adapter load and eviction (never one a token).
 #pragma once
 
 #include "server/metrics.h"

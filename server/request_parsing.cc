@@ -29,8 +29,8 @@ absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted) {
     static std::atomic<uint64_t> counter{FreshSeed() & 0xffffffff};
     return fmt::format("req-{:08x}", counter.fetch_add(1) & 0xffffffff);
   }
-  const bool printable = std::all_of(wanted.begin(), wanted.end(),
-                                     [](char c) { return c >= 0x20 && c < 0x7f; });
+  const bool printable =
+      std::all_of(wanted.begin(), wanted.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
   if (wanted.size() > kMaxRequestIdBytes || !printable) {
     return InvalidField("request_id", "must be at most 128 printable ASCII characters");
   }
@@ -87,7 +87,8 @@ absl::StatusOr<SamplingParams> ParseSampling(const v1::SamplingParams& wire) {
   if (wire.has_frequency_penalty()) params.frequency_penalty = wire.frequency_penalty();
   params.seed = wire.has_seed() ? wire.seed() : FreshSeed();
   params.logit_bias.reserve(static_cast<size_t>(wire.logit_bias_size()));
-  for (const auto& bias : wire.logit_bias()) params.logit_bias.push_back({bias.token_id(), bias.bias()});
+  for (const auto& bias : wire.logit_bias())
+    params.logit_bias.push_back({bias.token_id(), bias.bias()});
   return params;
 }
 
@@ -126,10 +127,11 @@ absl::Status ParseLengths(const v1::GenerateRequest& wire, const RequestContext&
                           GenerationRequest* request) {
   const int prompt = static_cast<int>(request->prompt.size());
   if (prompt >= context.max_model_len) {
-    return InvalidField("prompt",
-                        fmt::format("{} tokens leave no room for output in the context of {} tokens",
-                                    prompt, context.max_model_len),
-                        "PROMPT_TOO_LONG");
+    return InvalidField(
+        "prompt",
+        fmt::format("{} tokens leave no room for output in the context of {} tokens", prompt,
+                    context.max_model_len),
+        "PROMPT_TOO_LONG");
   }
   const int room = context.max_model_len - prompt;
   request->max_tokens =

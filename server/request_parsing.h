@@ -1,5 +1,5 @@
-// Requests of the wire turned into the engine's: defaults filled in, every field checked and named, text tokenized.
-// Pure but for the tokenizer's work; called on gRPC's threads.
+// Requests of the wire turned into the engine's: defaults filled in, every field checked and named,
+// text tokenized. Pure but for the tokenizer's work; called on gRPC's threads.
 #pragma once
 
 #include <lorad/v1/inference.pb.h>
@@ -22,7 +22,8 @@ struct RequestContext {
   size_t max_prompt_bytes = 4 << 20;
 };
 
-// Everything but adapters, arrival, deadline and stream. The errors are InvalidArgument with the field's path.
+// Everything but adapters, arrival, deadline and stream. The errors are InvalidArgument with the
+// field's path.
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
                                                                  const RequestContext& context);
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,

@@ -1,4 +1,5 @@
-// Sequence: one request while the engine has it: its tokens, its pages, how far it is. Engine thread only.
+// Sequence: one request while the engine has it: its tokens, its pages, how far it is. Engine
+// thread only.
 #pragma once
 
 #include <memory>
@@ -22,9 +23,10 @@ struct Sequence {
   PageList pages;
   Sampler sampler;
   OutputText text;
-  std::vector<AdapterUse> adapters;          // while running: leased images
-  std::vector<TokenId> score_targets;        // [prompt]: the next token where it is wanted, else -1; scoring only
-  std::vector<SampledToken> scores;          // collected so far; scoring only
+  std::vector<AdapterUse> adapters;  // while running: leased images
+  std::vector<TokenId>
+      score_targets;  // [prompt]: the next token where it is wanted, else -1; scoring only
+  std::vector<SampledToken> scores;  // collected so far; scoring only
   bool running = false;
   bool finished = false;
   bool admitted_before = false;
@@ -33,9 +35,7 @@ struct Sequence {
   Duration adapter_load{};  // waited for the adapter before the first admission
   int preemptions = 0;
 
-  int output_tokens() const {
-    return static_cast<int>(tokens.size() - request->prompt.size());
-  }
+  int output_tokens() const { return static_cast<int>(tokens.size() - request->prompt.size()); }
   int known_tokens() const { return static_cast<int>(tokens.size()); }
   const AdapterVersion* adapter() const {
     return request->adapters.empty() ? nullptr : request->adapters[0].version.get();

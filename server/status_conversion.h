@@ -1,5 +1,5 @@
-// absl::Status -> grpc::Status with google.rpc details (ErrorInfo always; BadRequest, ResourceInfo, RetryInfo where known).
-// Pure; thread-safe.
+// absl::Status -> grpc::Status with google.rpc details (ErrorInfo always; BadRequest, ResourceInfo,
+// RetryInfo where known). Pure; thread-safe.
 #pragma once
 
 #include <grpcpp/support/status.h>

@@ -1,5 +1,6 @@
-// TokenStream: the bounded queue between the engine and one request's reader. The engine pushes what a step made, the reader
-// (a gRPC writer, a test) takes it. A full stream never blocks the engine: it sees `full()` and pauses the request.
+// TokenStream: the bounded queue between the engine and one request's reader. The engine pushes
+// what a step made, the reader (a gRPC writer, a test) takes it. A full stream never blocks the
+// engine: it sees `full()` and pauses the request.
 //
 // Thread-safe: one writer (the engine's thread), any readers.
 #pragma once
@@ -29,10 +30,10 @@ struct Usage {
 };
 
 struct Timings {
-  Duration queue{};          // arrival to first admission
-  Duration adapter_load{};   // of that, waiting for the adapter to become resident
-  Duration first_token{};    // arrival to first token (TTFT)
-  Duration total{};          // arrival to the end
+  Duration queue{};         // arrival to first admission
+  Duration adapter_load{};  // of that, waiting for the adapter to become resident
+  Duration first_token{};   // arrival to first token (TTFT)
+  Duration total{};         // arrival to the end
   int preemptions = 0;
 };
 
@@ -47,9 +48,9 @@ struct StreamEnd {
 };
 
 struct StreamEvent {
-  std::optional<SampledToken> token;      // empty in events that only carry text or the end
-  std::string text;                       // what became certain with this token; whole UTF-8 characters
-  std::vector<SampledToken> scores;       // of a scoring request, in order of position
+  std::optional<SampledToken> token;  // empty in events that only carry text or the end
+  std::string text;                   // what became certain with this token; whole UTF-8 characters
+  std::vector<SampledToken> scores;   // of a scoring request, in order of position
   std::optional<StreamEnd> end;
 };
 
@@ -57,7 +58,8 @@ class TokenStream {
  public:
   explicit TokenStream(size_t capacity) : capacity_(capacity) {}
 
-  // Writer. Events beyond the capacity are kept all the same (at most one step's worth): the bound is the engine's to keep.
+  // Writer. Events beyond the capacity are kept all the same (at most one step's worth): the bound
+  // is the engine's to keep.
   void Push(StreamEvent event);
   bool full() const { return depth_.load(std::memory_order_relaxed) >= capacity_; }
 
@@ -66,7 +68,8 @@ class TokenStream {
   // Reader: waits until something is there or the time is over.
   std::vector<StreamEvent> WaitAndTake(Duration timeout);
 
-  // Called (by the notifier's thread) when there is something to take; may be null. Set by the reader.
+  // Called (by the notifier's thread) when there is something to take; may be null. Set by the
+  // reader.
   void SetListener(std::function<void()> on_ready);
   void Notify();
 
@@ -75,12 +78,12 @@ class TokenStream {
   std::atomic<size_t> depth_{0};
   std::mutex mutex_;
   std::condition_variable ready_;
-  std::vector<StreamEvent> events_;       // guarded by mutex_
-  std::function<void()> listener_;        // guarded by mutex_
+  std::vector<StreamEvent> events_;  // guarded by mutex_
+  std::function<void()> listener_;   // guarded by mutex_
 };
 
-// A thread that calls the listeners of streams that a step wrote to, so that the engine's thread wakes one thread a step and
-// spends no time in the transport.
+// A thread that calls the listeners of streams that a step wrote to, so that the engine's thread
+// wakes one thread a step and spends no time in the transport.
 class StreamNotifier {
  public:
   StreamNotifier();

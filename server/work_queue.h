@@ -1,5 +1,6 @@
-// WorkQueue: a few threads for slow work with files (checking uploads, loading adapters), so that neither the engine's thread
-// nor gRPC's ever wait for a disk. Thread-safe; tasks run in order of arrival, several at a time.
+// WorkQueue: a few threads for slow work with files (checking uploads, loading adapters), so that
+// neither the engine's thread nor gRPC's ever wait for a disk. Thread-safe; tasks run in order of
+// arrival, several at a time.
 #pragma once
 
 #include <condition_variable>

@@ -544,8 +544,8 @@ TEST_F(PeftAdapterTest, PatternsThatNeverEndAreAnError) {
 
 TEST(ModulePatternTest, MatchesWholeNames) {
   const std::string name = "model.layers.17.self_attn.o_proj";
-  EXPECT_TRUE(
-      *ModulePattern::Compile(R"(model\.layers\.\d+\.(self_attn|mlp)\.(q|o)_proj)")->FullMatch(name));
+  EXPECT_TRUE(*ModulePattern::Compile(R"(model\.layers\.\d+\.(self_attn|mlp)\.(q|o)_proj)")
+                   ->FullMatch(name));
   EXPECT_FALSE(*ModulePattern::Compile("model")->FullMatch(name));
   EXPECT_FALSE(*ModulePattern::Compile("o_proj")->FullMatch(name));
   EXPECT_TRUE(*ModulePattern::Compile("model|model.*")->FullMatch(name));
@@ -553,12 +553,12 @@ TEST(ModulePatternTest, MatchesWholeNames) {
   EXPECT_TRUE(*ModulePattern::Compile(R"(.*?\.(?P<idx>\d+)\..*)")->FullMatch(name, "idx", &group));
   EXPECT_EQ(group, "17");
   // What a popular training library writes.
-  EXPECT_TRUE(
-      *ModulePattern::Compile(R"((?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|)"
-                      R"(ffn|dense).*?(?:q_proj|k_proj|v_proj|o_proj|gate_proj).*?)|)"
-                      R"((?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|)"
-                      R"(feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj|v_proj|o_proj))))")
-           ->FullMatch(name));
+  EXPECT_TRUE(*ModulePattern::Compile(
+                   R"((?:.*?(?:language|text).*?(?:self_attn|attention|attn|mlp|feed_forward|)"
+                   R"(ffn|dense).*?(?:q_proj|k_proj|v_proj|o_proj|gate_proj).*?)|)"
+                   R"((?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|attention|attn|mlp|)"
+                   R"(feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj|v_proj|o_proj))))")
+                   ->FullMatch(name));
 }
 
 TEST(ModulePatternTest, RefusesWhatIsTooBigOrTooDeep) {

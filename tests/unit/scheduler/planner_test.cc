@@ -174,7 +174,8 @@ TEST(PlannerTest, PausedSequencesKeepTheirPagesAndGetNothing) {
               ElementsAre(StepPlan::Run{2, 1, 0}));
 }
 
-// Random serving histories: the plan never breaks a budget, never promises a page twice, and something always happens.
+// Random serving histories: the plan never breaks a budget, never promises a page twice, and
+// something always happens.
 class PlannerPropertyTest : public ::testing::TestWithParam<int> {};
 
 struct Model {
@@ -233,12 +234,15 @@ TEST_P(PlannerPropertyTest, KeepsBudgetsAndMakesProgress) {
   int idle_steps = 0;
   for (int step = 0; step < 3000; ++step) {
     while (step < 2000 && m.waiting.size() < 8 && random(0, 2) == 0) {
-      m.waiting[next++] = {.known = random(1, 300), .to_make = random(1, 40),
+      m.waiting[next++] = {.known = random(1, 300),
+                           .to_make = random(1, 40),
                            .adapter = static_cast<uint64_t>(random(0, 6))};
     }
     std::vector<RunningView> running;
     for (const auto& [id, s] : m.running) {
-      running.push_back({.id = id, .known_tokens = s.known, .computed_tokens = s.computed,
+      running.push_back({.id = id,
+                         .known_tokens = s.known,
+                         .computed_tokens = s.computed,
                          .held_pages = s.pages});
     }
     std::vector<WaitingView> waiting;
@@ -246,13 +250,17 @@ TEST_P(PlannerPropertyTest, KeepsBudgetsAndMakesProgress) {
     for (const auto& [id, state] : m.adapters) loads += state == AdapterState::kLoading;
     for (const auto& [id, s] : m.waiting) {
       const AdapterState state = s.adapter == 0 ? AdapterState::kNone : m.adapters[s.adapter];
-      waiting.push_back({.id = id, .known_tokens = s.known, .adapter_state = state,
+      waiting.push_back({.id = id,
+                         .known_tokens = s.known,
+                         .adapter_state = state,
                          .adapter = s.adapter,
                          .adapter_pages = s.adapter == 0 ? 0 : m.adapter_pages[s.adapter],
                          .adapter_idle = state == AdapterState::kResident && !m.InUse(s.adapter)});
     }
-    const StepPlan plan = Plan({.running = running, .waiting = waiting,
-                                .free_pages = m.total - m.Used(), .evictable_pages = m.Evictable(),
+    const StepPlan plan = Plan({.running = running,
+                                .waiting = waiting,
+                                .free_pages = m.total - m.Used(),
+                                .evictable_pages = m.Evictable(),
                                 .adapter_loads_in_flight = loads});
     for (RequestId id : plan.preempt) {
       m.waiting[id] = m.running.at(id);
@@ -294,7 +302,8 @@ TEST_P(PlannerPropertyTest, KeepsBudgetsAndMakesProgress) {
         finished_load = true;
       }
     }
-    idle_steps = moved || finished_load || (m.running.empty() && m.waiting.empty()) ? 0 : idle_steps + 1;
+    idle_steps =
+        moved || finished_load || (m.running.empty() && m.waiting.empty()) ? 0 : idle_steps + 1;
     ASSERT_LT(idle_steps, 100) << "nothing moves at step " << step;
   }
   EXPECT_TRUE(m.running.empty());

@@ -43,7 +43,8 @@ TEST(ConfigTest, AllProblemsAreReportedAtOnce) {
 }
 
 TEST(ConfigTest, RemoteAddressesNeedConsent) {
-  EXPECT_TRUE(std::holds_alternative<ExitNow>(Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433"})));
+  EXPECT_TRUE(
+      std::holds_alternative<ExitNow>(Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433"})));
   EXPECT_TRUE(std::holds_alternative<Config>(
       Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433", "--allow-remote"})));
 }

@@ -49,7 +49,9 @@ TEST(EngineTest, StopTokenEndsTheOutputAndIsReported) {
 
 TEST(EngineTest, TokensDoNotDependOnCompanyOrPreemption) {
   std::mt19937 rng(7);
-  const auto random = [&rng](int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(rng); };
+  const auto random = [&rng](int lo, int hi) {
+    return std::uniform_int_distribution<int>(lo, hi)(rng);
+  };
   std::map<int, std::shared_ptr<AdapterVersion>> adapters;
   for (int a = 1; a <= 5; ++a) {
     adapters[a] = FakeAdapter(static_cast<uint64_t>(a), static_cast<uint32_t>(random(1, 6)));
@@ -135,7 +137,8 @@ TEST(EngineTest, OldVersionRunsOnWhileTheNewOneServes) {
   fresh.Collect();
   EXPECT_EQ(old.tokens, expected1);
   EXPECT_EQ(fresh.tokens, expected2);
-  EXPECT_EQ(f.pool.pages_in_use(PageUse::kAdapter), 3u) << "the old image went with its last request";
+  EXPECT_EQ(f.pool.pages_in_use(PageUse::kAdapter), 3u)
+      << "the old image went with its last request";
 }
 
 TEST(EngineTest, RequestLargerThanThePoolIsRefusedAtOnce) {
@@ -152,8 +155,9 @@ TEST(EngineTest, BadRequestsAreNamed) {
   EngineFixture f(500);
   EXPECT_EQ(GetErrorDetail(f.Submit({.prompt = {}}).id.status()).field, "prompt");
   EXPECT_EQ(GetErrorDetail(f.Submit({.max_tokens = 0}).id.status()).field, "max_tokens");
-  EXPECT_EQ(ReasonOf(f.Submit({.prompt = std::vector<TokenId>(199, 1), .max_tokens = 2}).id.status()),
-            "PROMPT_TOO_LONG");
+  EXPECT_EQ(
+      ReasonOf(f.Submit({.prompt = std::vector<TokenId>(199, 1), .max_tokens = 2}).id.status()),
+      "PROMPT_TOO_LONG");
   EXPECT_TRUE(f.Submit({.prompt = std::vector<TokenId>(198, 1), .max_tokens = 2}).id.ok());
   f.RunUntilIdle();
 }
@@ -173,8 +177,8 @@ TEST(EngineTest, FullQueueRefusesWithRetryAdvice) {
 TEST(EngineTest, CancelAtAnyStepFreesEverything) {
   for (int at = 0; at < 12; ++at) {
     EngineFixture f(50);
-    Handle doomed = f.Submit({.prompt = std::vector<TokenId>(30, 5), .max_tokens = 20,
-                              .adapter = FakeAdapter(1, 3)});
+    Handle doomed = f.Submit(
+        {.prompt = std::vector<TokenId>(30, 5), .max_tokens = 20, .adapter = FakeAdapter(1, 3)});
     Handle other = f.Submit({.max_tokens = 12});
     for (int i = 0; i < at; ++i) {
       f.engine->Step();

@@ -1,5 +1,6 @@
-// Fakes around the engine. FakeExecutor keeps a KV cache of tokens in the pages that it is given and makes the next token from
-// all of them and from the adapter's pages, so that a page that was shared, freed or overwritten wrongly changes the output.
+// Fakes around the engine. FakeExecutor keeps a KV cache of tokens in the pages that it is given
+// and makes the next token from all of them and from the adapter's pages, so that a page that was
+// shared, freed or overwritten wrongly changes the output.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -78,8 +79,9 @@ class FakeExecutor final : public Executor {
     SequenceResult result;
     for (size_t i = 0; i < s.score_targets.size(); ++i) {
       if (s.score_targets[i] >= 0) {
-        result.scores.push_back({.token = s.score_targets[i],
-                                 .logprob = -static_cast<float>(s.first_position + static_cast<int>(i))});
+        result.scores.push_back(
+            {.token = s.score_targets[i],
+             .logprob = -static_cast<float>(s.first_position + static_cast<int>(i))});
       }
     }
     if (s.sampler != nullptr) {
@@ -125,23 +127,23 @@ struct EngineFixture {
     options.validate_books = true;
     if (tune) tune(&options);
     engine = std::make_unique<Engine>(
-        Engine::Parts{.executor = &executor,
-                      .pool = &pool,
-                      .tokenizer = nullptr,
-                      .observer = &observer,
-                      .clock = &clock,
-                      .load_adapter =
-                          [this](std::shared_ptr<const AdapterVersion> version,
-                                 std::vector<uint32_t> page_ids,
-                                 std::function<void(absl::Status)> done) {
-                            Load load{std::move(version), std::move(page_ids), std::move(done)};
-                            ++loads_started;
-                            if (load_now) {
-                              Finish(load, absl::OkStatus());
-                            } else {
-                              loads.push_back(std::move(load));
-                            }
-                          }},
+        Engine::Parts{
+            .executor = &executor,
+            .pool = &pool,
+            .tokenizer = nullptr,
+            .observer = &observer,
+            .clock = &clock,
+            .load_adapter =
+                [this](std::shared_ptr<const AdapterVersion> version,
+                       std::vector<uint32_t> page_ids, std::function<void(absl::Status)> done) {
+                  Load load{std::move(version), std::move(page_ids), std::move(done)};
+                  ++loads_started;
+                  if (load_now) {
+                    Finish(load, absl::OkStatus());
+                  } else {
+                    loads.push_back(std::move(load));
+                  }
+                }},
         options);
   }
 

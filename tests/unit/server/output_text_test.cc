@@ -27,7 +27,9 @@ class ByteTokenizer final : public Tokenizer {
   std::optional<TokenId> eos_id() const override { return std::nullopt; }
   bool is_special(TokenId) const override { return false; }
   const std::string& IdToToken(TokenId) const override { return empty_; }
-  std::string TokenBytes(TokenId id) const override { return std::string(1, static_cast<char>(id)); }
+  std::string TokenBytes(TokenId id) const override {
+    return std::string(1, static_cast<char>(id));
+  }
   std::optional<TokenId> TokenToId(std::string_view) const override { return std::nullopt; }
 
  private:
@@ -56,13 +58,12 @@ struct Result {
 };
 
 Result Feed(std::string_view output, std::vector<std::string> stops, bool include_stop = false,
-           size_t allow_from = 0) {
+            size_t allow_from = 0) {
   ByteTokenizer tokenizer;
   OutputText text(&tokenizer, std::move(stops), include_stop);
   Result result;
   for (size_t i = 0; i < output.size(); ++i) {
-    result.deltas.push_back(
-        text.Push(static_cast<unsigned char>(output[i]), i + 1 >= allow_from));
+    result.deltas.push_back(text.Push(static_cast<unsigned char>(output[i]), i + 1 >= allow_from));
     if (!text.matched_stop().empty()) break;
   }
   if (text.matched_stop().empty()) result.deltas.push_back(text.Flush());
@@ -87,9 +88,7 @@ TEST(OutputTextTest, HeldBackTextComesOnceItIsNoStop) {
   EXPECT_EQ(r.deltas, (std::vector<std::string>{"a", "", "", "ENx", ""}));
 }
 
-TEST(OutputTextTest, HeldBackTextComesAtTheEnd) {
-  EXPECT_EQ(Feed("abEN", {"END"}).text, "abEN");
-}
+TEST(OutputTextTest, HeldBackTextComesAtTheEnd) { EXPECT_EQ(Feed("abEN", {"END"}).text, "abEN"); }
 
 TEST(OutputTextTest, OverlappingStartsAreFound) {
   EXPECT_EQ(Feed("xaaab!", {"aab"}).text, "xa");

@@ -1,10 +1,11 @@
-// Requests of the wire against the rules of proto/lorad/v1/inference.proto, and errors on their way back.
+// Requests of the wire against the rules of proto/lorad/v1/inference.proto, and errors on their way
+// back.
 #include "server/request_parsing.h"
 
+#include <gmock/gmock.h>
 #include <google/rpc/error_details.pb.h>
 #include <google/rpc/error_info.pb.h>
 #include <google/rpc/status.pb.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -22,7 +23,8 @@ struct Fixture {
   Fixture() {
     model.vocab_size = 100;
     model.eos_token_ids = {2};
-    context = {.model = &model, .tokenizer = nullptr, .max_model_len = 50, .default_max_tokens = 20};
+    context = {
+        .model = &model, .tokenizer = nullptr, .max_model_len = 50, .default_max_tokens = 20};
   }
   ModelConfig model;
   RequestContext context;
@@ -80,8 +82,10 @@ TEST(ParseGenerateTest, EveryBadFieldIsNamed) {
   const std::vector<BadCase> cases = {
       {"prompt", [](auto* r) { r->clear_prompt(); }},
       {"prompt", [](auto* r) { r->mutable_prompt()->mutable_token_ids()->clear_ids(); }},
-      {"prompt.token_ids.ids[1]", [](auto* r) { r->mutable_prompt()->mutable_token_ids()->set_ids(1, 100); }},
-      {"prompt.token_ids.ids[0]", [](auto* r) { r->mutable_prompt()->mutable_token_ids()->set_ids(0, -1); }},
+      {"prompt.token_ids.ids[1]",
+       [](auto* r) { r->mutable_prompt()->mutable_token_ids()->set_ids(1, 100); }},
+      {"prompt.token_ids.ids[0]",
+       [](auto* r) { r->mutable_prompt()->mutable_token_ids()->set_ids(0, -1); }},
       {"prompt.text", [](auto* r) { r->mutable_prompt()->set_text("hi"); }},
       {"max_tokens", [](auto* r) { r->set_max_tokens(0); }},
       {"max_tokens", [](auto* r) { r->set_max_tokens(-5); }},
@@ -101,9 +105,12 @@ TEST(ParseGenerateTest, EveryBadFieldIsNamed) {
       {"sampling.top_p", [](auto* r) { r->mutable_sampling()->set_top_p(1.5f); }},
       {"sampling.top_k", [](auto* r) { r->mutable_sampling()->set_top_k(-1); }},
       {"sampling.min_p", [](auto* r) { r->mutable_sampling()->set_min_p(-0.1f); }},
-      {"sampling.repetition_penalty", [](auto* r) { r->mutable_sampling()->set_repetition_penalty(0); }},
-      {"sampling.presence_penalty", [](auto* r) { r->mutable_sampling()->set_presence_penalty(3); }},
-      {"sampling.frequency_penalty", [nan](auto* r) { r->mutable_sampling()->set_frequency_penalty(nan); }},
+      {"sampling.repetition_penalty",
+       [](auto* r) { r->mutable_sampling()->set_repetition_penalty(0); }},
+      {"sampling.presence_penalty",
+       [](auto* r) { r->mutable_sampling()->set_presence_penalty(3); }},
+      {"sampling.frequency_penalty",
+       [nan](auto* r) { r->mutable_sampling()->set_frequency_penalty(nan); }},
   };
   Fixture f;
   for (const BadCase& c : cases) {
@@ -137,10 +144,10 @@ TEST(AdapterIdTest, TakesBothForms) {
 }
 
 TEST(StatusConversionTest, DetailsBecomeGoogleRpcMessages) {
-  const grpc::Status wire = ToGrpcStatus(WithResource(
-      WithRetryAfter(InvalidField("sampling.top_p", "must be positive", "BAD_P"),
-                     std::chrono::milliseconds(1500)),
-      "lorad.dev/Adapter", "adapters/x"));
+  const grpc::Status wire = ToGrpcStatus(
+      WithResource(WithRetryAfter(InvalidField("sampling.top_p", "must be positive", "BAD_P"),
+                                  std::chrono::milliseconds(1500)),
+                   "lorad.dev/Adapter", "adapters/x"));
   EXPECT_EQ(wire.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   google::rpc::Status rich;
   ASSERT_TRUE(rich.ParseFromString(wire.error_details()));
