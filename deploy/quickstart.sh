@@ -26,13 +26,13 @@ say "1/4 Installing what the build needs"
 deploy/install-deps.sh
 
 say "2/4 Building (a few minutes the first time)"
-cmake --preset release -B "$build" -DLORAD_TESTS=OFF >"$state/configure.log" || { cat "$state/configure.log"; exit 1; }
+cmake --preset release -B "$build" >"$state/configure.log" || { cat "$state/configure.log"; exit 1; }
 NINJA_STATUS='[%f/%t, %es] ' ninja -C "$build" lorad loractl
 
 say "3/4 Starting lorad on the demo model with its adapters"
 adapters=()
 for dir in demo/adapters/*/; do adapters+=(--adapter "$(basename "$dir")=$dir"); done
-"$build/server/lorad" --model demo/model --state-dir "$state/store" --pool-bytes 256MiB \
+"$build/server/lorad" --model demo/model --model-name lorad-demo --state-dir "$state/store" --pool-bytes 256MiB \
   --listen "127.0.0.1:$port" --metrics-listen "127.0.0.1:$metrics_port" "${adapters[@]}" \
   >"$state/lorad.log" 2>&1 &
 daemon=$!

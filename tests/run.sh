@@ -19,7 +19,7 @@ deploy/install-deps.sh
 build() {
   local preset=$1; shift
   echo "== building: $preset"
-  cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; exit 1; }
+  cmake --preset "$preset" -DLORAD_TESTS=ON >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; exit 1; }
   rm -f "build-$preset.log"
   NINJA_STATUS='[%f/%t, %es] ' ninja -C "build/$preset" -j "$jobs" "$@" |
     awk 'NR % 25 == 1 || /FAILED|error|warning:/ {print; fflush()} {last=$0} END {print last}'
