@@ -9,6 +9,7 @@
 
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
+#include "server/reply.h"
 #include "server/request_parsing.h"
 #include "server/status_conversion.h"
 
@@ -17,11 +18,6 @@ namespace {
 
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
-
-void SetTimestamp(int64_t unix_ms, google::protobuf::Timestamp* out) {
-  out->set_seconds(unix_ms / 1000);
-  out->set_nanos(static_cast<int32_t>(unix_ms % 1000 * 1000000));
-}
 
 v1::Adapter::State WireState(AdapterState state) {
   switch (state) {
@@ -47,12 +43,12 @@ void FillAdapter(const AdapterVersion& version, const EngineSnapshot::Adapter* h
   out->set_base_model(version.base_model);
   out->set_size_bytes(version.file_bytes);
   out->set_sha256(version.sha256);
-  SetTimestamp(
-      std::chrono::duration_cast<std::chrono::milliseconds>(version.create_time.time_since_epoch())
-          .count(),
-      out->mutable_create_time());
+  SetTimestamp(version.create_time, out->mutable_create_time());
   const int64_t last = version.use.last_unix_ms.load();
-  if (last != 0) SetTimestamp(last, out->mutable_last_use_time());
+  if (last != 0) {
+    const std::chrono::system_clock::time_point time{std::chrono::milliseconds(last)};
+    SetTimestamp(time, out->mutable_last_use_time());
+  }
   out->set_total_requests(version.use.requests.load());
   if (holding == nullptr) return;
   out->set_state(WireState(holding->state));
@@ -66,13 +62,6 @@ const EngineSnapshot::Adapter* FindHolding(const EngineSnapshot& snapshot, Adapt
     if (adapter.id == id) return &adapter;
   }
   return nullptr;
-}
-
-grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
-                                    const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
 }
 
 using Created = absl::StatusOr<std::shared_ptr<const AdapterVersion>>;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "memory/base/error_detail.h"
-#include "server/status_conversion.h"
+#include "server/reply.h"
 
 namespace lorad {
 namespace {
@@ -13,25 +13,6 @@ namespace {
 constexpr int kDefaultPoolRows = 100;
 constexpr int kMaxPoolRows = 10000;
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
-
-grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
-                                    const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
-
-void SetDuration(std::chrono::nanoseconds d, google::protobuf::Duration* out) {
-  out->set_seconds(d.count() / 1000000000);
-  out->set_nanos(static_cast<int32_t>(d.count() % 1000000000));
-}
-
-void SetTimestamp(std::chrono::system_clock::time_point time, google::protobuf::Timestamp* out) {
-  const int64_t ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
-  out->set_seconds(ms / 1000);
-  out->set_nanos(static_cast<int32_t>(ms % 1000 * 1000000));
-}
 
 }  // namespace
 

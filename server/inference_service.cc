@@ -7,6 +7,7 @@
 
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
+#include "server/reply.h"
 #include "server/status_conversion.h"
 
 namespace lorad {
@@ -14,12 +15,6 @@ namespace {
 
 constexpr size_t kStreamCapacity =
     64;  // events that may wait for a slow reader before its request is paused
-
-void SetDuration(Duration d, google::protobuf::Duration* out) {
-  const int64_t ns = std::max<int64_t>(0, d.count());
-  out->set_seconds(ns / 1000000000);
-  out->set_nanos(static_cast<int32_t>(ns % 1000000000));
-}
 
 TimePoint DeadlineOf(const grpc::CallbackServerContext& context, TimePoint now) {
   const auto deadline = context.deadline();
@@ -328,13 +323,6 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
   std::atomic<RequestId> id_{0};
   std::shared_ptr<ScoreCall> self_;  // until OnDone
 };
-
-grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
-                                    const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
 
 absl::Status NoTokenizer(std::string_view field) {
   return InvalidField(field, "the model has no tokenizer", "NO_TOKENIZER");

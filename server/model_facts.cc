@@ -1,6 +1,7 @@
 #include "server/model_facts.h"
 
 #include "model/sites.h"
+#include "server/reply.h"
 #include "server/version.h"
 
 namespace lorad {
@@ -36,10 +37,7 @@ v1::Model DescribeModel(const ModelFacts& facts) {
   out.mutable_limits()->set_max_adapters(c.max_adapters);
   out.mutable_limits()->set_max_upload_bytes(static_cast<int64_t>(c.max_upload_bytes));
   out.set_server_version(kVersion);
-  const int64_t ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(facts.start.time_since_epoch()).count();
-  out.mutable_start_time()->set_seconds(ms / 1000);
-  out.mutable_start_time()->set_nanos(static_cast<int32_t>(ms % 1000 * 1000000));
+  SetTimestamp(facts.start, out.mutable_start_time());
   return out;
 }
 
