@@ -135,7 +135,7 @@ TEST(ReflectionTest, ListsTheServicesUnlessItIsOff) {
 
 TEST(DrainTest, RunningRequestsFinishNewOnesAreTurnedAway) {
   DaemonProcess daemon;
-  ASSERT_TRUE(daemon.StartWithDemo());
+  ASSERT_TRUE(daemon.StartWithDemo({"--drain-timeout", "240"}));
   Client client({.address = daemon.address()});
   EXPECT_TRUE(client.IsServing("").value_or(false));
   EXPECT_TRUE(client.IsServing("lorad.v1.Inference").value_or(false));
