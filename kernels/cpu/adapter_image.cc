@@ -41,18 +41,21 @@ class LineWriter {
 };
 
 template <DType kType>
-void PackA(const HostMatrix& a, LineWriter writer) {
+void PackA(const HostMatrix& a, TileOrder order, LineWriter writer) {
   for (int64_t group = 0; group < a.rows; group += kRankGroup) {
-    const int64_t end = std::min<int64_t>(a.rows, group + kRankGroup);
+    const int64_t ranks = std::min<int64_t>(a.rows - group, kRankGroup);
     for (int64_t k = 0; k < a.cols; k += kBlockK) {
-      for (int64_t rank = group; rank < end; ++rank) {
-        uint16_t line[kLineElements] = {};
-        const int64_t count = std::min<int64_t>(kBlockK, a.cols - k);
+      uint16_t tile[kRankGroup][kLineElements] = {};
+      const int64_t count = std::min<int64_t>(kBlockK, a.cols - k);
+      for (int64_t rank = 0; rank < ranks; ++rank) {
         for (int64_t i = 0; i < count; ++i) {
-          line[i] = Bf16At<kType>(a.data, rank * a.cols + k + i);
+          const int64_t at = order == TileOrder::kRankMajor ? rank * kLineElements + i
+                                                            : (i / 2 * ranks + rank) * 2 + i % 2;
+          tile[at / kLineElements][at % kLineElements] =
+              Bf16At<kType>(a.data, (group + rank) * a.cols + k + i);
         }
-        writer.Write(line);
       }
+      for (int64_t line = 0; line < ranks; ++line) writer.Write(tile[line]);
     }
   }
 }
@@ -124,14 +127,14 @@ AdapterLayout PlanAdapterImage(std::span<const LowRankFactors> factors, uint32_t
 }
 
 void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
-                      const PageSlab& slab, std::span<const uint32_t> pages) {
+                      const PageSlab& slab, std::span<const uint32_t> pages, TileOrder order) {
   LORAD_CHECK(pages.size() >= layout.pages);
   for (const LowRankFactors& f : factors) {
     const auto modules = layout.At(f.site);
     const auto module = std::ranges::find(modules, f.out_begin, &AdapterModule::out_begin);
     LORAD_CHECK(module != modules.end() && module->rank == f.a.rows && module->d_in == f.a.cols &&
                 module->out_cols == f.b.rows);
-    WithType(f.a.dtype, [&]<DType kType> { PackA<kType>(f.a, {module->a, slab, pages}); });
+    WithType(f.a.dtype, [&]<DType kType> { PackA<kType>(f.a, order, {module->a, slab, pages}); });
     WithType(f.b.dtype, [&]<DType kType> { PackB<kType>(f.b, {module->b, slab, pages}); });
   }
 }

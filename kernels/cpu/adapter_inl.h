@@ -11,28 +11,12 @@
 #pragma once
 
 #include "kernels/cpu/gemm_inl.h"
+#include "kernels/cpu/image_lines_inl.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd.h"
 
 namespace lorad::kernels::cpu {
 namespace {
-
-constexpr int64_t kLineBytes = 64;
-constexpr int kLineElements = 32;
-
-// `lines` consecutive lines of an image, as far as they lie in the page of the first.
-struct Run {
-  const uint16_t* data;
-  int64_t lines;
-};
-LORAD_SIMD_INLINE Run RunAt(const PagedImage& image, uint64_t offset, int64_t lines) {
-  const uint64_t page = offset / image.page_bytes;
-  const uint64_t in_page = offset - page * image.page_bytes;
-  const auto left = static_cast<int64_t>((image.page_bytes - in_page) / kLineBytes);
-  return {reinterpret_cast<const uint16_t*>(image.slab + image.pages[page] * image.page_bytes +
-                                            in_page),
-          left < lines ? left : lines};
-}
 
 // acc + the products of 32 inputs of a rank with 32 inputs of a row, in lanes.
 LORAD_SIMD_INLINE Vec AddLine(Vec acc, const uint16_t* a, const Element* x) {
@@ -185,11 +169,7 @@ void ShrinkRowBlock(const ShrinkTask& task, const Element* x, float* t, int rows
     } else {
       // This tile straddles a page: it is read from a copy.
       alignas(64) uint16_t copy[kRankGroup * kLineElements];
-      const auto head = static_cast<size_t>(run.lines) * kLineBytes;
-      const Run rest = RunAt(task.image, offset + head, task.ranks - run.lines);
-      __builtin_memcpy(copy, run.data, head);
-      __builtin_memcpy(copy + run.lines * kLineElements, rest.data,
-                       static_cast<size_t>(rest.lines) * kLineBytes);
+      CopyLines(task.image, offset, task.ranks, copy);
       work.a = copy;
       work.tiles = count = 1;
       ShrinkTiles(work);

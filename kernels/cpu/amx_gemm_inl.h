@@ -1,10 +1,11 @@
-// The GEMM of gemm_inl.h on matrix tiles, over a small tile interface so that a test can run it on
-// any machine:
+// The GEMM of gemm_inl.h on matrix tiles. The tile interface is small, so that a test can run the
+// same source on any machine:
 //
-//   Tiles::Configure(rows0, rows1)   tiles 0 1 4 have rows0 rows, 2 3 5 rows1, 6 7 sixteen; all 64
-//   bytes wide Tiles::Release() Tiles::template Zero<t>()  Load<t>(p, stride_bytes)  Store<t>(p,
-//   stride_bytes) Tiles::template Dot<c, a, b>()   c += a b: a [rows][32] bf16, b [16][16][2] bf16,
-//   c [rows][16] fp32
+//   Tiles::Configure(shapes)    of all eight tiles; their content is lost
+//   Tiles::Release()
+//   Tiles::template Zero<t>()  Load<t>(p, stride_bytes)  Store<t>(p, stride_bytes)
+//   Tiles::template Dot<c, a, b>()   c += a b: a [rows][32] bf16, b [16][columns][2] bf16, c
+//   [rows][columns] fp32
 //
 // Reduction order of an output element: the tile instruction's own over 32 inputs, then blocks of
 // 32 in order; the carry between blocks of k is exact. A row of c depends on the same row of a
@@ -18,6 +19,11 @@ namespace lorad::kernels::cpu {
 namespace {
 
 constexpr int kTileRows = 16;
+constexpr int kTileBytes = 64;  // of a row, at most
+struct TileShape {
+  int rows;
+  int row_bytes;
+};
 constexpr int kAmxPanels = 2;  // of a task
 constexpr int kAmxTaskRows = 256;
 // Blocks of 32 inputs that two panels of weights hold in the first-level cache (32 KiB) while all
@@ -65,12 +71,12 @@ void TileBlock(const TileWork& work) {
     const uint16_t* x = work.x + block * kBlockK;
     const uint16_t* w = work.w + block * kTileElements;
     const uint16_t* ahead = work.ahead + block * kTileElements;
-    Tiles::template Load<6>(w, 64);
+    Tiles::template Load<6>(w, kTileBytes);
     FetchTile(ahead, work.ahead_lines);
     Tiles::template Load<4>(x, x_bytes);
     Tiles::template Dot<0, 4, 6>();
     if constexpr (kTwoPanels) {
-      Tiles::template Load<7>(w + work.panel_stride, 64);
+      Tiles::template Load<7>(w + work.panel_stride, kTileBytes);
       FetchTile(ahead + work.panel_stride, work.ahead_lines);
       Tiles::template Dot<1, 4, 7>();
     }
@@ -115,7 +121,7 @@ void TileGemm(const GemmTask& task) {
   const uint16_t* w = task.w + task.first_panel * work.panel_stride;
   int configured = 0;
   for (int block = 0; block < k_blocks; block += step) {
-    work.k_blocks = block + step < k_blocks ? step : k_blocks - block;
+    work.k_blocks = Smaller(step, k_blocks - block);
     work.first = block == 0;
     work.w = w + block * kTileElements;
     // Each row block fetches its share of the lines of the next block of k.
@@ -123,10 +129,13 @@ void TileGemm(const GemmTask& task) {
     work.ahead_lines = stream ? kTileRows : (kTileRows + row_blocks - 1) / row_blocks;
     const bool last = block + work.k_blocks == k_blocks;
     for (int row = 0; row < rows; row += 2 * kTileRows) {
-      const int count = rows - row < 2 * kTileRows ? rows - row : 2 * kTileRows;
+      const int count = Smaller(rows - row, 2 * kTileRows);
       if (count != configured) {
-        const int upper = count < kTileRows ? count : kTileRows;
-        Tiles::Configure(upper, count > kTileRows ? count - kTileRows : upper);
+        const int upper = Smaller(count, kTileRows);
+        const TileShape top = {upper, kTileBytes};
+        const TileShape bottom = {count > kTileRows ? count - kTileRows : upper, kTileBytes};
+        const TileShape weights = {kTileRows, kTileBytes};
+        Tiles::Configure({top, top, bottom, bottom, top, bottom, weights, weights});
         configured = count;
       }
       work.x = static_cast<const uint16_t*>(task.x.data) + (task.first_row + row) * task.x.stride +

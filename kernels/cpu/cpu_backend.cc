@@ -84,7 +84,7 @@ AdapterLayout CpuBackend::PlanAdapter(std::span<const LowRankFactors> factors, u
 
 void CpuBackend::PackAdapter(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
                              const PageSlab& slab, std::span<const uint32_t> pages) const {
-  PackAdapterImage(layout, factors, slab, pages);
+  PackAdapterImage(layout, factors, slab, pages, kernels_.tile_order);
 }
 
 template <typename Fn>

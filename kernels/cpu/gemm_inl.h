@@ -37,8 +37,6 @@ constexpr int BlockPairs(int row_blocks) { return row_blocks <= 2 ? 64 : 128; }
 constexpr int kStreamAhead = 1536;
 constexpr int kChunkPairs = 4;  // between two fetches of the next block
 
-constexpr int Smaller(int a, int b) { return a < b ? a : b; }
-
 // Lines of weights to fetch while a block is computed: `lines` of 64 bytes in each of `panels`
 // panels, spread over the block.
 struct Ahead {

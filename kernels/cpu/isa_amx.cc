@@ -1,4 +1,5 @@
-// Kernels for Intel's matrix tiles: the GEMM on tdpbf16ps, the rest as on AVX-512 with bf16.
+// Kernels for Intel's matrix tiles: GEMM and shrink on tdpbf16ps, the rest as on AVX-512 with bf16.
+#include "kernels/cpu/amx_adapter_inl.h"
 #include "kernels/cpu/amx_gemm_inl.h"
 #include "kernels/cpu/isa_table_inl.h"
 
@@ -13,19 +14,17 @@ struct AmxTiles {
     uint16_t row_bytes[16];
     uint8_t rows[16];
   };
-  static void Configure(int rows0, int rows1) {
+  static void Configure(const TileShape (&shapes)[8]) {
     Config config = {};
     config.palette = 1;
-    const int rows[8] = {rows0, rows0, rows1, rows1, rows0, rows1, 16, 16};
     for (int t = 0; t < 8; ++t) {
-      config.row_bytes[t] = 64;
-      config.rows[t] = static_cast<uint8_t>(rows[t]);
+      config.row_bytes[t] = static_cast<uint16_t>(shapes[t].row_bytes);
+      config.rows[t] = static_cast<uint8_t>(shapes[t].rows);
     }
     // Not _tile_loadconfig: GCC 12 tells the optimiser that it reads the first eight bytes only.
     asm volatile("ldtilecfg (%0)" ::"r"(&config) : "memory");
   }
   static void Release() { _tile_release(); }
-  // The intrinsics are macros that want a literal tile; these make the literal.
   template <int t>
   static void Zero() {
     asm volatile("tilezero %%tmm%c0" ::"i"(t));
@@ -46,7 +45,9 @@ struct AmxTiles {
 
 constexpr KernelTable MakeAmxTable() {
   KernelTable table = MakeTable("amx");
+  table.tile_order = TileOrder::kPairMajor;
   table.gemm = TileGemm<AmxTiles>;
+  table.shrink = TileShrink<AmxTiles>;
   table.gemm_rows = kAmxTaskRows;
   table.gemm_panels = kAmxPanels;
   table.gemm_scratch_floats = kAmxTaskRows * kAmxPanels * kPanel;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "fmt/format.h"
+#include "kernels/cpu/adapter_image.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/thread_pool.h"
@@ -30,11 +31,9 @@ class Probe {
   explicit Probe(const KernelTable& kernels) : kernels_(kernels) {
     for (int i = 0; i < kRows * kInputs; ++i) x_[i] = Value(i, 40503u);
     for (int i = 0; i < kOutputs * kInputs; ++i) w_[i] = Bf16OfFloat(Value(i, 69069u));
-    for (int i = 0; i < kRank * kInputs; ++i) a_[i] = Bf16OfFloat(Value(i, 15731u));
-    for (int i = 0; i < kOutputs * (kRank + 1); ++i) {
-      const bool padding = i / (2 * kPanel) % ((kRank + 1) / 2) == kRank / 2 && i % 2 == 1;
-      b_[i] = padding ? uint16_t{0} : Bf16OfFloat(Value(i, 2246822519u));
-    }
+    for (int i = 0; i < kRank * kInputs; ++i) a_[i] = Value(i, 15731u);
+    for (int i = 0; i < kOutputs * kRank; ++i) b_[i] = Value(i, 2246822519u);
+    PackAdapter();
     const size_t element = kernels.bf16_activations ? sizeof(uint16_t) : sizeof(float);
     for (int row = 0; row < kRows; ++row) {
       kernels_.convert({.x = &x_[row * kInputs],
@@ -52,8 +51,7 @@ class Probe {
       std::array<double, kRank> t = {};
       for (int r = 0; r < kRank; ++r) {
         for (int k = 0; k < kInputs; ++k) {
-          t[r] +=
-              double{x_[row * kInputs + k]} * FloatOfBf16(a_[(k / 32 * kRank + r) * 32 + k % 32]);
+          t[r] += double{x_[row * kInputs + k]} * a_[r * kInputs + k];
         }
       }
       for (int o = 0; o < kOutputs; ++o) {
@@ -62,7 +60,7 @@ class Probe {
           want += double{x_[row * kInputs + k]} * FloatOfBf16(w_[Packed(o, k, kInputs)]);
         }
         for (int r = 0; r < kRank; ++r) {
-          want += kScale * t[r] * FloatOfBf16(b_[Packed(o, r, kRank + 1)]);
+          want += kScale * t[r] * b_[o * kRank + r];
         }
         const double got = y_[row * kOutputs + o];
         error += (got - want) * (got - want);
@@ -111,14 +109,21 @@ class Probe {
                      .scratch = scratch_.data()});
     }
   }
+  void PackAdapter() {
+    const LowRankFactors factors = {.a = {DType::kF32, a_.data(), kRank, kInputs},
+                                    .b = {DType::kF32, b_.data(), kOutputs, kRank}};
+    layout_ = PlanAdapterImage(std::span(&factors, 1), 1, kPageGranule);
+    image_.resize(layout_.pages * kPageGranule);
+    for (uint32_t i = 0; i < layout_.pages; ++i) pages_.push_back(layout_.pages - 1 - i);
+    PackAdapterImage(layout_, std::span(&factors, 1), {image_.data(), kPageGranule}, pages_,
+                     kernels_.tile_order);
+  }
   void Adapter(int rows) {
-    // An image of one page a factor: the kernels are given the slab's bytes and page numbers only.
-    const uint32_t page = 0;
-    const auto image = [&page](const void* data, size_t bytes) {
-      return PagedImage{static_cast<const std::byte*>(data), bytes, &page};
-    };
+    const AdapterModule& module = layout_.modules[0];
+    const PagedImage image = {image_.data(), kPageGranule, pages_.data()};
     kernels_.shrink({.x = {activations_.data(), kInputs},
-                     .image = image(a_.data(), a_.size() * sizeof(uint16_t)),
+                     .image = image,
+                     .offset = module.a.offset,
                      .ranks = kRank,
                      .k = kInputs,
                      .rows = rows,
@@ -126,7 +131,8 @@ class Probe {
                      .t_stride = kRank + 1});
     kernels_.expand({.t = t_.data(),
                      .t_stride = kRank + 1,
-                     .image = image(b_.data(), b_.size() * sizeof(uint16_t)),
+                     .image = image,
+                     .offset = module.b.offset,
                      .rank_pairs = (kRank + 1) / 2,
                      .cols = kOutputs,
                      .rows = rows,
@@ -138,8 +144,11 @@ class Probe {
   const KernelTable& kernels_;
   std::vector<float> x_ = std::vector<float>(kRows * kInputs);
   std::vector<uint16_t> w_ = std::vector<uint16_t>(kOutputs * kInputs);
-  std::vector<uint16_t> a_ = std::vector<uint16_t>(kRank * kInputs);
-  std::vector<uint16_t> b_ = std::vector<uint16_t>(kOutputs * (kRank + 1));
+  std::vector<float> a_ = std::vector<float>(kRank * kInputs);
+  std::vector<float> b_ = std::vector<float>(kOutputs * kRank);
+  AdapterLayout layout_;
+  std::vector<std::byte> image_;
+  std::vector<uint32_t> pages_;
   std::vector<float> y_ = std::vector<float>(kRows * kOutputs);
   std::vector<float> t_ = std::vector<float>(kRows * (kRank + 1));
   std::vector<std::byte> activations_ = std::vector<std::byte>(kRows * kInputs * sizeof(float));

@@ -13,6 +13,7 @@ constexpr KernelTable MakeTable(const char* name) {
   return {
       .name = name,
       .bf16_activations = kDotNative,
+      .tile_order = TileOrder::kRankMajor,
       .gemm_rows = kTaskRows,
       .gemm_panels = kTaskPanels,
       .gemm_scratch_floats = kTaskRows * kTaskPanels * kPanel,

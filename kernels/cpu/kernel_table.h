@@ -53,8 +53,8 @@ struct PagedImage {
   const uint32_t* pages = nullptr;
 };
 
-// t[row, 0 .. ranks) = A x[row] for one group of at most kRankGroup rows of one A, stored
-// [k/32][ranks][32] bf16 from `offset` on.
+// t[row, 0 .. ranks) = A x[row] for one group of at most kRankGroup rows of one A, stored from
+// `offset` on in tiles of 32 inputs, each in the order of KernelTable::tile_order.
 struct ShrinkTask {
   Activations x;  // of the segment's rows
   PagedImage image;
@@ -190,9 +190,14 @@ struct FinishTask {
   int head_dim = 0;
 };
 
+// How a tile of A, 32 inputs of a group of ranks, lies in an image: for lanes over inputs, or as
+// the right operand of a matrix tile.
+enum class TileOrder : uint8_t { kRankMajor /* [ranks][32] */, kPairMajor /* [16][ranks][2] */ };
+
 struct KernelTable {
   const char* name;
   bool bf16_activations;
+  TileOrder tile_order;
   int gemm_rows;            // rows of one task at most
   int gemm_panels;          // panels of one task at most
   int gemm_scratch_floats;  // per thread

@@ -65,6 +65,9 @@ LORAD_SIMD_INLINE Vec Exp(Vec x) {
   return KeepNotLess(MulPow2(p, n), x, kMin);
 }
 
+// std::min would be an inline function of external linkage.
+constexpr int Smaller(int a, int b) { return a < b ? a : b; }
+
 inline float Bf16ToFloat(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
   float value;

@@ -27,7 +27,9 @@ Factors Make(uint32_t site, uint32_t out_begin, int rank, int d_in, int out_cols
   return f;
 }
 
-TEST(AdapterImage, PlacesEveryElementInItsLineAcrossScatteredPages) {
+class AdapterImage : public testing::TestWithParam<TileOrder> {};
+
+TEST_P(AdapterImage, PlacesEveryElementInItsLineAcrossScatteredPages) {
   constexpr size_t kPage = 4096;
   std::vector<Factors> made;
   made.push_back(Make(1, 40, 17, 70, 33));
@@ -48,7 +50,7 @@ TEST(AdapterImage, PlacesEveryElementInItsLineAcrossScatteredPages) {
   const PageSlab slab{memory.data(), kPage};
   std::vector<uint32_t> pages;
   for (uint32_t i = 0; i < layout.pages; ++i) pages.push_back(60 - 7 * i % 61);
-  PackAdapterImage(layout, factors, slab, pages);
+  PackAdapterImage(layout, factors, slab, pages, GetParam());
   const auto line = [&](const TileRows& tile, uint32_t index) {
     const uint64_t at = tile.offset + uint64_t{index} * 64;
     return reinterpret_cast<const uint16_t*>(slab.Page(pages[at / kPage]) + at % kPage);
@@ -61,7 +63,10 @@ TEST(AdapterImage, PlacesEveryElementInItsLineAcrossScatteredPages) {
     for (uint32_t rank = 0; rank < m.rank; ++rank) {
       const uint32_t group = rank / 16 * 16, ranks = std::min(16u, m.rank - group);
       for (uint32_t k = 0; k < blocks * 32; ++k) {
-        const uint16_t got = line(m.a, group * blocks + k / 32 * ranks + rank - group)[k % 32];
+        const uint32_t i = k % 32, r = rank - group;
+        const uint32_t at =
+            GetParam() == TileOrder::kRankMajor ? r * 32 + i : i / 2 * ranks * 2 + r * 2 + i % 2;
+        const uint16_t got = line(m.a, group * blocks + k / 32 * ranks + at / 32)[at % 32];
         ASSERT_EQ(got, k < m.d_in ? f.a[rank * m.d_in + k] : 0);
       }
     }
@@ -74,7 +79,10 @@ TEST(AdapterImage, PlacesEveryElementInItsLineAcrossScatteredPages) {
   }
 }
 
-TEST(AdapterImage, APlanNeedsShapesOnly) {
+INSTANTIATE_TEST_SUITE_P(Orders, AdapterImage,
+                         testing::Values(TileOrder::kRankMajor, TileOrder::kPairMajor));
+
+TEST(AdapterPlan, APlanNeedsShapesOnly) {
   Factors f = Make(0, 0, 8, 64, 64);
   const AdapterLayout with_data = PlanAdapterImage(std::span(&f.view, 1), 1, 4096);
   f.view.a.data = f.view.b.data = nullptr;

@@ -7,7 +7,6 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/adapter_image.h"
-#include "kernels/cpu/isa_choice.h"
 #include "kernels/cpu/thread_pool.h"
 #include "tests/unit/kernels/cpu/kernel_cases.h"
 
@@ -20,7 +19,7 @@ constexpr int kRanks[] = {1, 2, 3, 4, 7, 8, 12, 16, 17, 64, 256};
 // One module in an image that starts `lead_lines` lines into its first page, so that every line may
 // be where a page ends.
 struct Image {
-  Image(int rank, int d_in, int out_cols, int lead_lines) {
+  Image(TileOrder order, int rank, int d_in, int out_cols, int lead_lines) {
     a = Values(20, int64_t{rank} * d_in);
     b = Values(21, int64_t{out_cols} * rank);
     LowRankFactors f[2];
@@ -36,7 +35,7 @@ struct Image {
     const AdapterLayout layout = PlanAdapterImage(f, 2, kPage);
     memory.assign(kPage * (layout.pages + 1), std::byte{0xff});
     for (uint32_t i = 0; i < layout.pages; ++i) pages.push_back(layout.pages - i);  // backwards
-    PackAdapterImage(layout, f, {memory.data(), kPage}, pages);
+    PackAdapterImage(layout, f, {memory.data(), kPage}, pages, order);
     module = layout.At(1)[0];
   }
   PagedImage view() const { return {memory.data(), kPage, pages.data()}; }
@@ -98,8 +97,9 @@ class CpuAdapter : public testing::TestWithParam<const KernelTable*> {
 TEST_P(CpuAdapter, EveryRankIsRightWhereverPagesEnd) {
   for (const int rank : kRanks) {
     for (const int lead : {1, 20, 61, 62}) {
-      const int d_in = 100, cols = 70, rows = lead % 5 + 1, stride = (rank + 1) / 2 * 2;
-      const Image image(rank, d_in, cols, lead);
+      const int d_in = 100, cols = 70, rows = lead % 5 + lead % 2 * 60 + 1,
+                stride = (rank + 1) / 2 * 2;
+      const Image image(kernels().tile_order, rank, d_in, cols, lead);
       const auto x = Values(22, int64_t{rows} * d_in);
       const std::vector<float> t = Shrink(image, x, rows);
       std::vector<double> want_t, want_y;
@@ -134,7 +134,7 @@ TEST_P(CpuAdapter, EveryRankIsRightWhereverPagesEnd) {
 TEST_P(CpuAdapter, ARowHasTheSameBitsAloneAndAmongAnyNumber) {
   for (const int rank : {1, 7, 16, 40}) {
     const int d_in = 700, cols = 83, rows = 37, stride = (rank + 1) / 2 * 2;
-    const Image image(rank, d_in, cols, 13);
+    const Image image(kernels().tile_order, rank, d_in, cols, 13);
     const auto x = Values(24, int64_t{rows} * d_in);
     const auto before = Values(25, int64_t{rows} * (cols + 3));
     const auto slice = [](const std::vector<float>& all, int first, int count, int width) {
@@ -168,14 +168,14 @@ TEST_P(CpuAdapter, WherePagesEndChangesNoBit) {
   const auto before = Values(27, int64_t{rows} * (cols + 3));
   std::vector<float> first_y;
   for (int lead = 1; lead < 64; lead += 3) {
-    const Image image(rank, d_in, cols, lead);
+    const Image image(kernels().tile_order, rank, d_in, cols, lead);
     const auto y = Expand(image, Shrink(image, x, rows), rows, before);
     if (first_y.empty()) first_y = y;
     ASSERT_EQ(y, first_y) << "lead " << lead;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, CpuAdapter, testing::ValuesIn(UsableKernels()),
+INSTANTIATE_TEST_SUITE_P(Sets, CpuAdapter, testing::ValuesIn(TablesToTest()),
                          [](const auto& set) { return std::string(set.param->name); });
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace lorad::kernels::cpu {
 
 // The tables of this machine and the emulated matrix tiles.
 std::vector<const KernelTable*> TablesToTest();
-const KernelTable* EmulatedAmxKernels();  // gemm and convert only
+const KernelTable* EmulatedAmxKernels();  // gemm, shrink, expand and convert only
 
 // A value in (-1, 1) that bf16 holds exactly, so that only sums round.
 float ValueAt(uint64_t seed, int64_t index);
