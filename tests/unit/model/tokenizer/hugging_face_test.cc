@@ -212,7 +212,7 @@ TEST(TokenizerJson, SurvivesRandomDamage) {
   const std::string text = File().dump();
   std::mt19937 random(11);
   int loaded = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 2000; ++round) {
     std::string damaged = text;
     for (int i = 0; i < 1 + round % 3; ++i) {
       const size_t at = random() % damaged.size();

@@ -21,7 +21,7 @@ TEST(ParseJsonTest, RefusesDeepNesting) {
   EXPECT_TRUE(ParseJson(std::string(32, '[') + std::string(32, ']')).ok());
   for (const char* open : {"[", "{\"a\":"}) {
     std::string text;
-    for (int i = 0; i < 1'000'000; ++i) text += open;
+    for (int i = 0; i < 200'000; ++i) text += open;
     const absl::Status status = ParseJson(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("nested"));
