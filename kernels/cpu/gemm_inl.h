@@ -34,7 +34,7 @@ constexpr int kTaskRows = 256;
 // time for that and want it spread evenly.
 constexpr int BlockPairs(int row_blocks) { return row_blocks <= 2 ? 64 : 128; }
 // How far ahead of a lone row block weights are fetched, bytes in each panel.
-constexpr int kStreamAhead = 1536;
+constexpr int kStreamAhead = 3072;
 constexpr int kChunkPairs = 4;  // between two fetches of the next block
 
 // Lines of weights to fetch while a block is computed: `lines` of 64 bytes in each of `panels`
@@ -107,7 +107,7 @@ LORAD_SIMD_INLINE void Accumulate(Vec (&acc)[kRows][kPanels * kVecs], const Elem
       if constexpr (kStream) {
 #pragma GCC unroll 4
         for (int p = 0; p < kPanels; ++p) {
-          Prefetch(reinterpret_cast<const char*>(w + p * panel_stride) + kStreamAhead);
+          PrefetchSecond(reinterpret_cast<const char*>(w + p * panel_stride) + kStreamAhead);
         }
       }
       AddPair<kRows, kPanels>(acc, x, x_stride, w, panel_stride);
