@@ -25,7 +25,7 @@ std::unique_ptr<kernels::Matrix> RandomMatrix(uint64_t seed, int rows, int cols)
 // Fills rows [0, rows) of `tensor`.
 void FillRandom(kernels::Backend& backend, kernels::Tensor& tensor, int rows, uint64_t seed);
 
-// Times `call(i)` for i = 0, 1, ... and reports of the fastest and the median call: GB/s, GFLOP/s,
+// Times `call(i)` for i = 1, 2, ... and reports of the fastest and the median call: GB/s, GFLOP/s,
 // and `roof`, the part of max(bytes / bandwidth, flops / peak) in its time. The fastest is the
 // figure to quote: on a shared machine others are noise.
 void Report(benchmark::State& state, double bytes, double flops,
