@@ -222,18 +222,4 @@ kernels::KvGeometry KvGeometryOf(const ModelConfig& config, int page_tokens) {
   return {config.layers, config.kv_heads, config.head_dim, page_tokens};
 }
 
-MemoryEstimate EstimateMemory(const ModelConfig& config, const DecoderExecutorOptions& options,
-                              kernels::DType weight_dtype) {
-  return {CountWeights(config) * SizeOf(weight_dtype),
-          sizeof(float) *
-              Decoder::CountActivations(config, options.limits.max_rows, LogitRowsOf(options))};
-}
-
-std::unique_ptr<DecoderExecutor> NewDecoderExecutor(ModelConfig config,
-                                                    std::unique_ptr<const ModelWeights> weights,
-                                                    kernels::Backend* backend,
-                                                    const DecoderExecutorOptions& options) {
-  return std::make_unique<DecoderExecutor>(std::move(config), std::move(weights), backend, options);
-}
-
 }  // namespace lorad

@@ -86,17 +86,4 @@ class DecoderExecutor final : public Executor {
 // The pages that this model's sequences need.
 kernels::KvGeometry KvGeometryOf(const ModelConfig& config, int page_tokens);
 
-// What an executor will take, before anything is allocated.
-struct MemoryEstimate {
-  size_t weight_bytes = 0;
-  size_t activation_bytes = 0;
-};
-MemoryEstimate EstimateMemory(const ModelConfig& config, const DecoderExecutorOptions& options,
-                              kernels::DType weight_dtype);
-
-std::unique_ptr<DecoderExecutor> NewDecoderExecutor(ModelConfig config,
-                                                    std::unique_ptr<const ModelWeights> weights,
-                                                    kernels::Backend* backend,
-                                                    const DecoderExecutorOptions& options);
-
 }  // namespace lorad

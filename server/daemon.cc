@@ -64,10 +64,8 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const Config& conf
 
 kernels::KvGeometry ChooseGeometry(const Config& config, const ModelConfig& model,
                                    const kernels::Backend& backend) {
-  kernels::KvGeometry geometry{.layers = model.layers,
-                               .kv_heads = model.kv_heads,
-                               .head_dim = model.head_dim,
-                               .page_tokens = config.page_tokens == 0 ? 16 : config.page_tokens};
+  kernels::KvGeometry geometry =
+      KvGeometryOf(model, config.page_tokens == 0 ? 16 : config.page_tokens);
   while (config.page_tokens == 0 && backend.KvPageBytes(geometry) < kMinPageBytes) {
     geometry.page_tokens += 16;
   }
@@ -252,7 +250,9 @@ void Daemon::Parts::MakeServices() {
       .adapters = catalog.get(),
       .clock = &clock,
       .context = context,
-      .on_refused = [this](const absl::Status& status) { observer->OnRefused(status); }});
+      .on_refused = [this](const std::string& request_id, const absl::Status& status) {
+        observer->OnRefused(request_id, status);
+      }});
   adapters =
       std::make_unique<AdaptersService>(AdaptersService::Parts{.catalog = catalog.get(),
                                                                .engine = engine.get(),

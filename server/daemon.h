@@ -24,7 +24,6 @@ class Daemon {
   // Health NOT_SERVING, no new requests; what runs may finish for `drain_timeout_s`; then
   // everything stops.
   void Drain();
-  // Runs what Drain does if nobody did (the Admin service only stops admission).
   int port() const;          // of gRPC
   int metrics_port() const;  // 0: none
 

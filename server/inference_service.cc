@@ -74,17 +74,51 @@ RequestFacts FactsOf(const GenerationRequest& request) {
   return facts;
 }
 
-absl::Status ResolveAdapter(const std::string& name, AdapterCatalog* catalog,
-                            GenerationRequest* request) {
-  if (name.empty()) return absl::OkStatus();
-  LORAD_ASSIGN_OR_RETURN(auto version, catalog->Resolve(AdapterIdOf(name)));
-  request->adapters.push_back({.version = std::move(version), .weight = 1.0f});
-  return absl::OkStatus();
-}
+// What a call has to do with the engine: it hands a request over, listens to its stream, and
+// cancels it.
+class EngineCall {
+ protected:
+  EngineCall(const InferenceService::Parts& parts, size_t stream_capacity)
+      : parts_(parts), stream_(std::make_shared<TokenStream>(stream_capacity)) {}
+  ~EngineCall() = default;
+
+  // REQUIRES: request->arrival is set. `listener` is called when the stream has something; it may
+  // be at once.
+  absl::Status HandOver(grpc::CallbackServerContext* context, const std::string& adapter,
+                        std::unique_ptr<GenerationRequest> request,
+                        std::function<void()> listener) {
+    if (!adapter.empty()) {
+      LORAD_ASSIGN_OR_RETURN(auto version, parts_.adapters->Resolve(AdapterIdOf(adapter)));
+      request->adapters.push_back({.version = std::move(version), .weight = 1.0f});
+    }
+    request->deadline = DeadlineOf(*context, parts_.clock->Now());
+    request->stream = stream_;
+    facts_ = FactsOf(*request);
+    stream_->SetListener(std::move(listener));
+    LORAD_ASSIGN_OR_RETURN(const RequestId id, parts_.engine->Submit(std::move(request)));
+    id_.store(id);
+    if (context->IsCancelled()) CancelRequest();  // it may have come before the id was known
+    return absl::OkStatus();
+  }
+
+  // The engine answers with the stream's end, which finishes the call.
+  void CancelRequest() {
+    const RequestId id = id_.load();
+    if (id != 0) parts_.engine->Cancel(id);
+  }
+
+  const InferenceService::Parts& parts_;
+  const std::shared_ptr<TokenStream> stream_;
+  RequestFacts facts_;
+
+ private:
+  std::atomic<RequestId> id_{0};
+};
 
 // One Generate call. Lives until OnDone; the stream's listener holds it too, so a late notification
 // finds it alive.
 class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                           private EngineCall,
                            public std::enable_shared_from_this<GenerateCall> {
  public:
   static GenerateCall* Start(const InferenceService::Parts& parts,
@@ -94,14 +128,14 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
     call->self_ = call;
     const absl::Status status = call->Submit(context, *wire);
     if (!status.ok()) {
-      if (parts.on_refused) parts.on_refused(status);
+      if (parts.on_refused) parts.on_refused(wire->request_id(), status);
       call->FinishOnce(ToGrpcStatus(status));
     }
     return call.get();
   }
 
   explicit GenerateCall(const InferenceService::Parts& parts)
-      : parts_(parts), stream_(std::make_shared<TokenStream>(kStreamCapacity)) {}
+      : EngineCall(parts, kStreamCapacity) {}
 
   void OnWriteDone(bool ok) override {
     {
@@ -109,18 +143,14 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
       writing_ = false;
     }
     if (!ok) {
-      OnCancel();
+      CancelRequest();
       FinishOnce(grpc::Status::CANCELLED);
       return;
     }
     Pump();
   }
 
-  void OnCancel() override {
-    const RequestId id = id_.load();
-    if (id != 0) parts_.engine->Cancel(id);
-    // The engine answers with the stream's end, which finishes the call.
-  }
+  void OnCancel() override { CancelRequest(); }
 
   void OnDone() override {
     stream_->SetListener(nullptr);
@@ -129,24 +159,17 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
 
  private:
   absl::Status Submit(grpc::CallbackServerContext* context, const v1::GenerateRequest& wire) {
-    const TimePoint now = parts_.clock->Now();
+    const TimePoint arrival = parts_.clock->Now();  // tokenizing counts
     LORAD_ASSIGN_OR_RETURN(auto request, ParseGenerate(wire, parts_.context));
-    LORAD_RETURN_IF_ERROR(ResolveAdapter(wire.adapter(), parts_.adapters, request.get()));
-    request->arrival = now;
-    request->deadline = DeadlineOf(*context, now);
-    request->stream = stream_;
-    facts_ = FactsOf(*request);
+    request->arrival = arrival;
     if (wire.include_prompt()) {
       if (parts_.context.tokenizer != nullptr) {
         message_.set_prompt_text(parts_.context.tokenizer->Decode(request->prompt, true));
       }
       message_.mutable_prompt_token_ids()->Assign(request->prompt.begin(), request->prompt.end());
     }
-    stream_->SetListener([self = shared_from_this()] { self->Pump(); });
-    LORAD_ASSIGN_OR_RETURN(const RequestId id, parts_.engine->Submit(std::move(request)));
-    id_.store(id);
-    if (context->IsCancelled()) OnCancel();  // it may have come before the id was known
-    return absl::OkStatus();
+    return HandOver(context, wire.adapter(), std::move(request),
+                    [self = shared_from_this()] { self->Pump(); });
   }
 
   // Writes what is there, unless a write is in flight or nothing is there.
@@ -220,10 +243,6 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
     Finish(status);
   }
 
-  const InferenceService::Parts& parts_;
-  const std::shared_ptr<TokenStream> stream_;
-  RequestFacts facts_;
-  std::atomic<RequestId> id_{0};
   std::shared_ptr<GenerateCall> self_;  // until OnDone
 
   std::mutex mutex_;
@@ -235,6 +254,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
 
 // One Score call: a request of the engine whose only event is its end.
 class ScoreCall final : public grpc::ServerUnaryReactor,
+                        private EngineCall,
                         public std::enable_shared_from_this<ScoreCall> {
  public:
   static ScoreCall* Start(const InferenceService::Parts& parts,
@@ -244,19 +264,16 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     call->self_ = call;
     const absl::Status status = call->Submit(context, *wire);
     if (!status.ok()) {
-      if (parts.on_refused) parts.on_refused(status);
+      if (parts.on_refused) parts.on_refused(wire->request_id(), status);
       call->Finish(ToGrpcStatus(status));
     }
     return call.get();
   }
 
   ScoreCall(const InferenceService::Parts& parts, v1::ScoreResponse* response)
-      : parts_(parts), response_(response), stream_(std::make_shared<TokenStream>(2)) {}
+      : EngineCall(parts, /*stream_capacity=*/2), response_(response) {}
 
-  void OnCancel() override {
-    const RequestId id = id_.load();
-    if (id != 0) parts_.engine->Cancel(id);
-  }
+  void OnCancel() override { CancelRequest(); }
   void OnDone() override {
     stream_->SetListener(nullptr);
     self_.reset();
@@ -264,22 +281,14 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
 
  private:
   absl::Status Submit(grpc::CallbackServerContext* context, const v1::ScoreRequest& wire) {
-    const TimePoint now = parts_.clock->Now();
+    const TimePoint arrival = parts_.clock->Now();  // tokenizing counts
     LORAD_ASSIGN_OR_RETURN(auto request, ParseScore(wire, parts_.context));
-    LORAD_RETURN_IF_ERROR(ResolveAdapter(wire.adapter(), parts_.adapters, request.get()));
-    request->arrival = now;
-    request->deadline = DeadlineOf(*context, now);
-    request->stream = stream_;
-    facts_ = FactsOf(*request);
+    request->arrival = arrival;
     top_ = wire.top_logprobs();
-    // With an empty context the first token has no prediction; it is reported without a
-    // log-probability.
-    if (wire.context().kind_case() == v1::Input::KIND_NOT_SET) first_token_ = request->prompt[0];
-    stream_->SetListener([self = shared_from_this()] { self->OnEvents(); });
-    LORAD_ASSIGN_OR_RETURN(const RequestId id, parts_.engine->Submit(std::move(request)));
-    id_.store(id);
-    if (context->IsCancelled()) OnCancel();
-    return absl::OkStatus();
+    // The first token of a sequence has no prediction; it is reported without a log-probability.
+    if (request->score_from == 0) first_token_ = request->prompt[0];
+    return HandOver(context, wire.adapter(), std::move(request),
+                    [self = shared_from_this()] { self->OnEvents(); });
   }
 
   void OnEvents() {
@@ -314,13 +323,9 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     response_->set_adapter_version(facts_.adapter_version);
   }
 
-  const InferenceService::Parts& parts_;
   v1::ScoreResponse* const response_;
-  const std::shared_ptr<TokenStream> stream_;
-  RequestFacts facts_;
   int top_ = 0;
   std::optional<TokenId> first_token_;
-  std::atomic<RequestId> id_{0};
   std::shared_ptr<ScoreCall> self_;  // until OnDone
 };
 

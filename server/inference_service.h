@@ -20,7 +20,7 @@ class InferenceService final : public v1::Inference::CallbackService {
     const Clock* clock = nullptr;
     RequestContext context;
     // Told of each request that was refused before the engine took it; may be null.
-    std::function<void(const absl::Status&)> on_refused;
+    std::function<void(const std::string& request_id, const absl::Status&)> on_refused;
   };
   explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}
 

@@ -29,7 +29,8 @@ struct GenerationRequest {
   bool include_stop_string = false;
   bool want_text = true;
   bool score = false;  // log-probabilities of the prompt itself; nothing is generated
-  int score_from = 1;  // index of the first prompt token to score; the very first has no prediction
+  int score_from =
+      0;  // index of the first prompt token to score; token 0 has no prediction, is left out
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
   TimePoint arrival;

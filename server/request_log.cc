@@ -39,10 +39,11 @@ void RequestLog::OnEvictions(int adapters) {
   Log(LogLevel::kDebug, "adapters evicted", {{"adapters", adapters}});
 }
 
-void RequestLog::OnRefused(const absl::Status& status) {
+void RequestLog::OnRefused(const std::string& request_id, const absl::Status& status) {
   metrics_->OnRefused(status);
   Log(LogLevel::kInfo, "request refused",
-      {{"status", absl::StatusCodeToString(status.code())},
+      {{"request_id", request_id},
+       {"status", absl::StatusCodeToString(status.code())},
        {"reason", GetErrorDetail(status).reason}});
 }
 

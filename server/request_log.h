@@ -20,7 +20,7 @@ class RequestLog final : public EngineObserver {
   void OnEvictions(int adapters) override;
 
   // Any thread.
-  void OnRefused(const absl::Status& status);
+  void OnRefused(const std::string& request_id, const absl::Status& status);
 
  private:
   Metrics* const metrics_;

@@ -222,7 +222,7 @@ absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreReq
                         "PROMPT_TOO_LONG");
   }
   request->score = true;
-  request->score_from = std::max(1, static_cast<int>(before.size()));
+  request->score_from = static_cast<int>(before.size());
   request->score_top = std::max(1, wire.top_logprobs());  // the likeliest tells is_greedy
   request->want_text = false;
   return request;

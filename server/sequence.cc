@@ -1,5 +1,6 @@
 #include "server/sequence.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace lorad {
@@ -16,7 +17,7 @@ Sequence::Sequence(RequestId id_in, std::unique_ptr<GenerationRequest> request_i
   tokens.reserve(request->prompt.size() + static_cast<size_t>(request->max_tokens));
   if (request->score) {
     score_targets.assign(tokens.size(), -1);
-    for (size_t i = static_cast<size_t>(request->score_from); i < tokens.size(); ++i) {
+    for (size_t i = static_cast<size_t>(std::max(1, request->score_from)); i < tokens.size(); ++i) {
       score_targets[i - 1] = tokens[i];
     }
   }

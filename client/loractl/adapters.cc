@@ -27,8 +27,6 @@ Color StateColor(v1::Adapter::State state) {
       return Color::kGreen;
     case v1::Adapter::LOADING:
       return Color::kYellow;
-    case v1::Adapter::DRAINING:
-      return Color::kMagenta;
     default:
       return Color::kNone;
   }
@@ -180,7 +178,7 @@ void AddAdapters(CLI::App* app, Session* session) {
       "  loractl adapters list --state RESIDENT --json | jq -r '.[].name'");
 
   CLI::App* list = AddAction(group, "list", "All adapters", List, options, session);
-  list->add_option("--state", options->state, "Only STORED, LOADING, RESIDENT or DRAINING ones");
+  list->add_option("--state", options->state, "Only STORED, LOADING or RESIDENT ones");
 
   CLI::App* get = AddAction(group, "get", "All about one adapter", Get, options, session);
   get->add_option("name", options->names, "Adapter")->required();

@@ -78,7 +78,7 @@ GoldenModel::GoldenModel(const std::string& name, std::unique_ptr<kernels::Backe
   options.limits = {.max_rows = 1024, .max_sequences = 32};
   options.max_logit_rows = 50;  // fewer than most steps have
   options.page_tokens = kPageTokens;
-  executor_ = NewDecoderExecutor(
+  executor_ = std::make_unique<DecoderExecutor>(
       config_, ValueOrAbort(LoadWeights(config_, tensors, backend_.get(), {.check_finite = true})),
       backend_.get(), options);
   LoadAdapters(dir / "adapters", sabotage);

@@ -133,6 +133,10 @@ TEST(ParseScoreTest, ScoresTheContinuationOnly) {
   EXPECT_THAT((*parsed)->prompt, ElementsAre(5, 6, 7, 8, 9));
   EXPECT_EQ((*parsed)->score_from, 2);
   request.clear_context();
+  EXPECT_EQ((*ParseScore(request, f.context))->score_from, 0);
+  request.mutable_context()->mutable_token_ids();  // there, but without a token
+  EXPECT_EQ((*ParseScore(request, f.context))->score_from, 0);
+  request.mutable_context()->mutable_token_ids()->add_ids(5);
   EXPECT_EQ((*ParseScore(request, f.context))->score_from, 1);
   request.mutable_continuation()->mutable_token_ids()->clear_ids();
   EXPECT_EQ(GetErrorDetail(ParseScore(request, f.context).status()).field, "continuation");

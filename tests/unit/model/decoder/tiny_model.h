@@ -52,7 +52,8 @@ class TinyModel {
     backend_->SetPool(slab_, geometry);
     auto weights = MakeDummyWeights(config_, /*seed=*/17, backend_.get());
     LORAD_CHECK(weights.ok());
-    executor_ = NewDecoderExecutor(config_, std::move(*weights), backend_.get(), options);
+    executor_ =
+        std::make_unique<DecoderExecutor>(config_, std::move(*weights), backend_.get(), options);
   }
 
   // Pages in an order that no contiguous layout would survive.

@@ -137,7 +137,8 @@ TEST(DummyWeightsTest, DependOnTheSeedAlone) {
     const size_t page_bytes = backend->KvPageBytes(geometry);
     const auto pool = backend->Allocate(page_bytes);
     backend->SetPool({(*pool)->data(), page_bytes}, geometry);
-    const auto executor = NewDecoderExecutor(TinyConfig(), *std::move(weights), backend.get(), {});
+    const auto executor = std::make_unique<DecoderExecutor>(
+        TinyConfig(), *std::move(weights), backend.get(), DecoderExecutorOptions{});
     const std::vector<TokenId> tokens = {5, 9, 60};
     const std::vector<uint32_t> pages = {0};
     const SequenceInput sequence{.tokens = tokens, .kv_pages = pages};
