@@ -81,7 +81,7 @@ absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> requ
         "PROMPT_TOO_LONG");
   }
   uint32_t pages = PagesFor(length, options_.policy.page_tokens);
-  for (const AdapterRef& adapter : r.adapters) pages += adapter.version->layout.pages;
+  for (const AdapterRef& adapter : r.adapters) pages += adapter.version->pages;
   if (pages > parts_.pool->total_pages()) {
     return WithReason(absl::ResourceExhaustedError(fmt::format(
                           "the request needs {} pages with its adapter; the pool has {} in all",
@@ -113,6 +113,10 @@ void Engine::Preload(std::shared_ptr<const AdapterVersion> version) {
 }
 
 void Engine::Retire(AdapterVersionId id) { Post(RetireMessage{id}); }
+
+void Engine::SetPinned(std::shared_ptr<const AdapterVersion> version, bool pinned) {
+  if (pinned) Preload(std::move(version));
+}
 
 void Engine::BeginDrain() { draining_.store(true); }
 
@@ -178,8 +182,10 @@ void Engine::Handle(PreloadMessage message) { preloads_.push_back(std::move(mess
 
 void Engine::Handle(LoadedMessage message) {
   const AdapterVersionId id = message.version->id;
-  if (message.status.ok()) {
+  AdapterActivity& activity = *message.version->activity;
+  if (message.layout.ok()) {
     cache_.FinishLoad(id, now_);
+    held_.at(id).layout = *std::move(message.layout);
     for (const auto& s : waiting_) {
       if (s->adapter() == nullptr || s->adapter()->id != id || s->admitted_before) continue;
       s->adapter_load = now_ - std::max(s->request->arrival, load_started_[id]);
@@ -187,11 +193,13 @@ void Engine::Handle(LoadedMessage message) {
   } else {
     cache_.AbortLoad(id);
     held_.erase(id);
-    FailWaitingFor(id, message.status);
+    activity.SetLastError(std::string(message.layout.status().message()));
+    FailWaitingFor(id, message.layout.status());
   }
   const auto started = load_started_.find(id);
   if (parts_.observer != nullptr && started != load_started_.end()) {
-    parts_.observer->OnAdapterLoad(*message.version, now_ - started->second, message.status);
+    parts_.observer->OnAdapterLoad(*message.version, now_ - started->second,
+                                   message.layout.status());
   }
   load_started_.erase(id);
 }
@@ -227,14 +235,14 @@ EngineSnapshot Engine::TakeSnapshot() const {
     if (s->adapter() != nullptr) ++users[s->adapter()->id].second;
   }
   const TimePoint now = parts_.clock->Now();
-  for (const auto& [id, name_and_version] : held_) {
+  for (const auto& [id, held] : held_) {
     const bool resident = cache_.IsResident(id);
     if (!resident && !cache_.IsLoading(id)) continue;
     const auto [running, waiting] = users[id];
     snapshot.adapters.push_back(
         {.id = id,
-         .name = name_and_version.first,
-         .version = name_and_version.second,
+         .name = held.name,
+         .version = held.version,
          .state = resident ? AdapterState::kResident : AdapterState::kLoading,
          .pages = cache_.pages_of(id),
          .running = running,

@@ -24,6 +24,7 @@
 #include "model/executor.h"
 #include "scheduler/planner.h"
 #include "server/engine_observer.h"
+#include "server/engine_snapshot.h"
 #include "server/request.h"
 #include "server/sequence.h"
 
@@ -40,28 +41,14 @@ struct EngineOptions {
       false;  // check every page, reference and table after every step (tests, debug builds)
 };
 
+// Where the parts of an adapter's image lie in it; lives as long as the image.
+using AdapterLayoutPtr = std::shared_ptr<const kernels::AdapterLayout>;
+
 // Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any
-// thread) exactly once.
+// thread) exactly once, with the layout of what it wrote.
 using AdapterLoadFn =
     std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                       std::function<void(absl::Status)> done)>;
-
-// Who holds what, at one step boundary.
-struct EngineSnapshot {
-  struct Adapter {
-    AdapterVersionId id = 0;
-    std::string name;
-    int64_t version = 0;
-    AdapterState state = AdapterState::kStored;
-    uint32_t pages = 0;
-    int running = 0;
-    int waiting = 0;
-    Duration idle{};  // since the last use
-  };
-  GaugeReport gauges;
-  std::vector<Adapter> adapters;  // loading and resident ones
-  bool draining = false;
-};
+                       std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done)>;
 
 class Engine {
  public:
@@ -90,8 +77,11 @@ class Engine {
   void Cancel(RequestId id);  // no-op if it has ended
   // Makes the adapter resident as soon as pages allow.
   void Preload(std::shared_ptr<const AdapterVersion> version);
-  // The version's image may go; called when nobody can name the version any more.
+  // The version is superseded (the flag is set before): its image and the pages of prompts that
+  // used it go as soon as no request is on it.
   void Retire(AdapterVersionId id);
+  // Makes the adapter resident as soon as pages allow, and keeps it; or lets it go again.
+  void SetPinned(std::shared_ptr<const AdapterVersion> version, bool pinned);
   // Refuses new requests from now on; those accepted go on.
   void BeginDrain();
   // True when nothing waits or runs.
@@ -122,7 +112,7 @@ class Engine {
   };
   struct LoadedMessage {
     std::shared_ptr<const AdapterVersion> version;
-    absl::Status status;
+    absl::StatusOr<AdapterLayoutPtr> layout;
   };
   struct RetireMessage {
     AdapterVersionId id;
@@ -130,6 +120,16 @@ class Engine {
   using CallMessage = std::function<void()>;
   using Message = std::variant<SubmitMessage, CancelMessage, PreloadMessage, LoadedMessage,
                                RetireMessage, CallMessage>;
+
+  // What the engine knows of an adapter version that has pages. Not the version itself: its files
+  // may go while its image is still here.
+  struct Held {
+    std::string name;
+    int64_t version = 0;
+    uint64_t image_bytes = 0;
+    AdapterLayoutPtr layout;  // null while it loads
+    std::shared_ptr<AdapterActivity> activity;
+  };
 
   void Run();
   bool Post(Message message);  // false: the loop has ended
@@ -177,8 +177,7 @@ class Engine {
   absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
-  absl::flat_hash_map<AdapterVersionId, std::pair<std::string, int64_t>>
-      held_;  // name and version of what is loading or resident
+  absl::flat_hash_map<AdapterVersionId, Held> held_;  // what is loading or resident
   uint64_t reported_evictions_ = 0;
   StepPlan plan_;
   StepReport report_;

@@ -80,7 +80,7 @@ void Engine::Plan() {
                              .known_tokens = s->known_tokens(),
                              .adapter_state = StateOf(*s),
                              .adapter = adapter ? adapter->id : 0,
-                             .adapter_pages = adapter ? adapter->layout.pages : 0,
+                             .adapter_pages = adapter ? adapter->pages : 0,
                              .adapter_idle = adapter != nullptr && cache_.IsIdle(adapter->id)});
   }
   const PlannerView view{.running = running_view_,
@@ -134,17 +134,18 @@ void Engine::Admit(RequestId id) {
   std::unique_ptr<Sequence> s = std::move(*at);
   waiting_.erase(at);
   for (const AdapterRef& ref : s->request->adapters) {
-    s->adapters.push_back({.layout = &ref.version->layout,
+    s->adapters.push_back({.layout = held_.at(ref.version->id).layout.get(),
                            .pages = cache_.Lease(ref.version->id, now_),
                            .weight = ref.weight});
-    ref.version->use.last_unix_ms.store(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                            std::chrono::system_clock::now().time_since_epoch())
-                                            .count());
+    ref.version->activity->last_unix_ms.store(
+        std::chrono::duration_cast<std::chrono::milliseconds>(
+            std::chrono::system_clock::now().time_since_epoch())
+            .count());
   }
   s->running = true;
   if (!std::exchange(s->admitted_before, true)) {
     s->first_admission = now_;
-    for (const AdapterRef& ref : s->request->adapters) ref.version->use.requests.fetch_add(1);
+    for (const AdapterRef& ref : s->request->adapters) ref.version->activity->requests.fetch_add(1);
   }
   waiting_count_.fetch_sub(1);
   auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
@@ -161,15 +162,19 @@ Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
 }
 
 void Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
-  const std::span<const uint32_t> pages =
-      cache_.BeginLoad(version->id, version->layout.pages, now_);
+  const std::span<const uint32_t> pages = cache_.BeginLoad(version->id, version->pages, now_);
   if (pages.empty()) return;  // only a preload can find none
   load_started_[version->id] = now_;
-  held_[version->id] = {version->name, version->version};
+  held_[version->id] = {.name = version->name,
+                        .version = version->version,
+                        .image_bytes = version->image_bytes,
+                        .layout = nullptr,
+                        .activity = version->activity};
   std::vector<uint32_t> copy(pages.begin(), pages.end());
-  parts_.load_adapter(version, std::move(copy), [this, version](absl::Status status) {
-    Post(LoadedMessage{version, std::move(status)});
-  });
+  parts_.load_adapter(version, std::move(copy),
+                      [this, version](absl::StatusOr<AdapterLayoutPtr> layout) {
+                        Post(LoadedMessage{version, std::move(layout)});
+                      });
 }
 
 void Engine::StartPreloads() {

@@ -104,7 +104,7 @@ inline std::shared_ptr<AdapterVersion> FakeAdapter(AdapterVersionId id, uint32_t
   version->id = id;
   version->name = std::move(name);
   version->version = 1;
-  version->layout.pages = pages;
+  version->pages = pages;
   return version;
 }
 
@@ -127,37 +127,43 @@ struct EngineFixture {
     options.validate_books = true;
     if (tune) tune(&options);
     engine = std::make_unique<Engine>(
-        Engine::Parts{
-            .executor = &executor,
-            .pool = &pool,
-            .tokenizer = nullptr,
-            .observer = &observer,
-            .clock = &clock,
-            .load_adapter =
-                [this](std::shared_ptr<const AdapterVersion> version,
-                       std::vector<uint32_t> page_ids, std::function<void(absl::Status)> done) {
-                  Load load{std::move(version), std::move(page_ids), std::move(done)};
-                  ++loads_started;
-                  if (load_now) {
-                    Finish(load, absl::OkStatus());
-                  } else {
-                    loads.push_back(std::move(load));
-                  }
-                }},
+        Engine::Parts{.executor = &executor,
+                      .pool = &pool,
+                      .tokenizer = nullptr,
+                      .observer = &observer,
+                      .clock = &clock,
+                      .load_adapter =
+                          [this](std::shared_ptr<const AdapterVersion> version,
+                                 std::vector<uint32_t> page_ids,
+                                 std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
+                            Load load{std::move(version), std::move(page_ids), std::move(done)};
+                            ++loads_started;
+                            if (load_now) {
+                              Finish(load, absl::OkStatus());
+                            } else {
+                              loads.push_back(std::move(load));
+                            }
+                          }},
         options);
   }
 
   struct Load {
     std::shared_ptr<const AdapterVersion> version;
     std::vector<uint32_t> pages;
-    std::function<void(absl::Status)> done;
+    std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done;
   };
   void Finish(Load& load, const absl::Status& status) {
     {
       std::lock_guard lock(memory.mutex);
       for (uint32_t page : load.pages) memory.adapter[page] = load.version->id;
     }
-    load.done(status);
+    auto layout = std::make_shared<kernels::AdapterLayout>();
+    layout->pages = load.version->pages;
+    if (status.ok()) {
+      load.done(std::move(layout));
+    } else {
+      load.done(status);
+    }
   }
   void FinishLoads(const absl::Status& status = absl::OkStatus()) {
     std::vector<Load> all = std::exchange(loads, {});
