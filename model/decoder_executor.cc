@@ -47,6 +47,7 @@ absl::Status DecoderExecutor::Execute(const StepInput& input,
   results->resize(input.sequences.size());
   if (input.sequences.empty()) return absl::OkStatus();
   PlanStep(input);
+  backend_->CopyPages(input.page_copies);
   decoder_.Forward({tokens_, positions_, sequences_, segments_});
   ListLogitRows(input, results);
   ForEachLogitRow([&](const LogitRow& row, std::span<const float> logits) {

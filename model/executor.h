@@ -41,6 +41,8 @@ struct SequenceInput {
 };
 
 struct StepInput {
+  // Made before anything else: pages that sequences of this step go on writing.
+  std::span<const kernels::PageCopy> page_copies = {};
   std::span<const SequenceInput> sequences;
 };
 

@@ -3,7 +3,11 @@
 // it through its inbox. No gRPC, no sockets, no files.
 //
 // A step:  drain the inbox -> expire -> plan -> commit -> execute -> advance -> publish.
-// PlanStep (scheduler/) decides, Commit alone changes the books, the Executor computes.
+// PlanStep (scheduler/) decides, Commit alone takes pages, the Executor computes. Pages of what
+// ended or was preempted stay in the prefix cache until their room is needed.
+//
+// engine.cc is the outside (inbox, thread), engine_step.cc the step, engine_memory.cc what it does
+// with pages and adapters, engine_snapshot.cc the report of who holds what.
 #pragma once
 
 #include <atomic>
@@ -18,9 +22,9 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "memory/adapter_cache.h"
-#include "memory/page_pool.h"
+#include "memory/unified_pool.h"
 #include "model/executor.h"
 #include "scheduler/planner.h"
 #include "server/engine_observer.h"
@@ -37,6 +41,10 @@ struct EngineOptions {
   int max_waiting = 1024;  // requests in the queue
   Duration slow_reader_timeout =
       std::chrono::seconds(60);  // a paused request is aborted after this
+  // A request that has not been admitted ends if its adapter is not resident after this.
+  Duration adapter_wait_timeout = std::chrono::seconds(30);
+  // Prompts of the base model may share pages across tenants.
+  bool share_base_prefixes = false;
   bool validate_books =
       false;  // check every page, reference and table after every step (tests, debug builds)
 };
@@ -55,7 +63,7 @@ class Engine {
   // All are borrowed and must outlive the engine; `observer` and `tokenizer` may be null.
   struct Parts {
     Executor* executor = nullptr;
-    PagePool* pool = nullptr;
+    UnifiedPool* pool = nullptr;
     const Tokenizer* tokenizer = nullptr;
     EngineObserver* observer = nullptr;
     const Clock* clock = nullptr;
@@ -117,9 +125,13 @@ class Engine {
   struct RetireMessage {
     AdapterVersionId id;
   };
+  struct PinMessage {
+    std::shared_ptr<const AdapterVersion> version;
+    bool pinned;
+  };
   using CallMessage = std::function<void()>;
   using Message = std::variant<SubmitMessage, CancelMessage, PreloadMessage, LoadedMessage,
-                               RetireMessage, CallMessage>;
+                               RetireMessage, PinMessage, CallMessage>;
 
   // What the engine knows of an adapter version that has pages. Not the version itself: its files
   // may go while its image is still here.
@@ -141,24 +153,38 @@ class Engine {
   void Handle(PreloadMessage message);
   void Handle(LoadedMessage message);
   void Handle(RetireMessage message);
+  void Handle(PinMessage message);
   void Handle(CallMessage message);
   void Expire();
+  absl::Status WhyEnd(const Sequence& sequence) const;
   void Plan();
+  void PlanWaiting();
   void Commit();
   bool Execute();
   void Advance();
   void Publish();
 
+  // Pages and adapters: engine_memory.cc.
+  PrefixScope ScopeOf(const GenerationRequest& request) const;
+  void FindPrefix(Sequence& sequence);
+  void FindReleasablePages();
   void Preempt(RequestId id);
   void Admit(RequestId id);
-  void StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void TakePages(Sequence& sequence, uint32_t new_pages);
+  bool StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void StartPreloads();
+  Sequence* FindWaitingFor(AdapterVersionId adapter);
+  void ReleaseMemory(Sequence& sequence, bool keep_prefix);
+  void LeaveAdapter(const AdapterVersion& version);
+  void RetireNow(AdapterVersionId id);
+  void NoteDepartures();
+  void MeasureTokenCost();
+
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
   void AcceptToken(Sequence& sequence, SampledToken token);
   void CollectScores(Sequence& sequence, std::vector<SampledToken> scores);
-  void ReleaseMemory(Sequence& sequence);
-  void StartPreloads();
-  Sequence* FindWaitingFor(AdapterVersionId adapter);
   void Finish(Sequence& sequence, absl::Status status, FinishReason reason, StreamEvent event = {});
+  void Refuse(Sequence& sequence);
   void FailWaitingFor(AdapterVersionId adapter, const absl::Status& status);
   void FailAll(const absl::Status& status);
   void RemoveFinished();
@@ -171,18 +197,25 @@ class Engine {
   const EngineOptions options_;
 
   // Engine thread only.
-  AdapterCache cache_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;        // by arrival
-  std::vector<std::unique_ptr<Sequence>> running_;       // by arrival
-  absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
-  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
+  UnifiedPool& pool_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;               // by arrival
+  std::vector<std::unique_ptr<Sequence>> running_;              // by arrival
+  absl::flat_hash_map<RequestId, Sequence*> sequences_;         // all unfinished
+  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;  // to be loaded without a request
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
   absl::flat_hash_map<AdapterVersionId, Held> held_;  // what is loading or resident
+  absl::flat_hash_map<AdapterVersionId, int> users_;  // unfinished requests of a version
+  absl::flat_hash_set<AdapterVersionId> pinned_;      // wanted in the pool, there or not
+  absl::flat_hash_set<AdapterVersionId> retiring_;    // to be retired when their last user ends
+  bool token_cost_measured_ = false;
   uint64_t reported_evictions_ = 0;
+  uint64_t reported_prefix_evictions_ = 0;
   StepPlan plan_;
   StepReport report_;
   std::vector<RunningView> running_view_;
   std::vector<WaitingView> waiting_view_;
+  std::vector<kernels::PageCopy> page_copies_;
+  std::vector<PrefixCache::Lease> copy_leases_;  // of the pages that are copied from in this step
   std::vector<SequenceInput> inputs_;
   std::vector<Sequence*> batch_;
   std::vector<SequenceResult> results_;
