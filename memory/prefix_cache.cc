@@ -43,6 +43,14 @@ void PrefixCache::Lease::Release() {
 
 uint32_t PrefixCache::Lease::pages() const { return node_ == nullptr ? 0 : node_->depth; }
 
+uint32_t PrefixCache::Lease::shared_pages() const {
+  uint32_t shared = 0;
+  for (const PrefixNode* node = node_; node != nullptr && !node->is_root(); node = node->parent) {
+    shared += node->users > 1 ? 1 : 0;
+  }
+  return shared;
+}
+
 PrefixCache::PrefixCache(PagePool* pool, EvictionQueue* queue, int page_tokens, bool enabled)
     : pool_(pool),
       queue_(queue),

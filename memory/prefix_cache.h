@@ -61,6 +61,7 @@ class PrefixCache final : public EvictionQueue::Owner {
     ~Lease() { Release(); }
     void Release();
     uint32_t pages() const;  // nodes on the path; the sequence's first pages() pages are theirs
+    uint32_t shared_pages() const;  // of them, those that others lease too. O(pages)
 
    private:
     friend class PrefixCache;

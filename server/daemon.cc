@@ -160,10 +160,9 @@ absl::Status Daemon::Parts::MakePool() {
   LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
   slab.data = pool_buffer->data();
   backend->SetPool(slab, geometry);
-  pool = std::make_unique<UnifiedPool>(
-      static_cast<uint32_t>(pages), slab.page_bytes,
-      UnifiedPool::Options{.page_tokens = geometry.page_tokens,
-                           .prefix_cache = config.prefix_cache});
+  pool = std::make_unique<UnifiedPool>(static_cast<uint32_t>(pages), slab.page_bytes,
+                                       UnifiedPool::Options{.page_tokens = geometry.page_tokens,
+                                                            .prefix_cache = config.prefix_cache});
   Log(LogLevel::kInfo, "pool",
       {{"pages", pages}, {"page_bytes", slab.page_bytes}, {"page_tokens", geometry.page_tokens}});
   return absl::OkStatus();

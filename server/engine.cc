@@ -162,7 +162,7 @@ void Engine::DrainInbox() {
 }
 
 void Engine::Handle(SubmitMessage message) {
-  auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), parts_.pool,
+  auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), &pool_.pages(),
                                              parts_.tokenizer, options_.vocab_size);
   sequence->scope = ScopeOf(*sequence->request);
   if (const AdapterVersion* adapter = sequence->adapter(); adapter != nullptr) {

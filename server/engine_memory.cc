@@ -43,11 +43,9 @@ void Engine::FindPrefix(Sequence& s) {
 
 // What preempting each running sequence would give. Only called where decode may lack pages.
 void Engine::FindReleasablePages() {
-  const PrefixCache& prefixes = pool_.prefixes();
   for (size_t i = 0; i < running_.size(); ++i) {
     const Sequence& s = *running_[i];
-    const uint32_t shared = prefixes.shared_pages(s.lease);
-    running_view_[i].releasable_pages = static_cast<int>(s.pages.size() - shared);
+    running_view_[i].releasable_pages = static_cast<int>(s.pages.size() - s.lease.shared_pages());
   }
 }
 

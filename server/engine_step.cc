@@ -168,7 +168,7 @@ bool Engine::Execute() {
   const TimePoint start = parts_.clock->Now();
   report_.plan = start - now_;
   const absl::Status status =
-      parts_.executor->Execute({.page_copies = page_copies_, .sequences = inputs_}, &results_);
+      parts_.executor->Execute({.sequences = inputs_, .page_copies = page_copies_}, &results_);
   now_ = parts_.clock->Now();
   report_.execute = now_ - start;
   copy_leases_.clear();
