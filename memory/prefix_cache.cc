@@ -218,6 +218,7 @@ void PrefixCache::Use(PrefixNode* node, double uses) {
 
 void PrefixCache::AddUser(PrefixNode* node) {
   if (node->users++ > 0) return;
+  ++epoch_;
   --unreferenced_pages_;
   --node->tree->unreferenced;
   if (node->queued) queue_->Take(node);
@@ -226,6 +227,7 @@ void PrefixCache::AddUser(PrefixNode* node) {
 void PrefixCache::DropUser(PrefixNode* node) {
   LORAD_CHECK(node->users > 0);
   if (--node->users > 0) return;
+  ++epoch_;
   ++unreferenced_pages_;
   ++node->tree->unreferenced;
   if (node->tree->retired) {
