@@ -80,8 +80,9 @@ void Engine::Admit(RequestId id) {
                            .weight = ref.weight});
     ref.version->activity->last_unix_ms.store(UnixMillisNow());
   }
-  // Just what the plan was told of; nothing can have left since.
-  PrefixCache::Hit hit = pool_.prefixes().Acquire(s->scope, s->tokens, s->found.tokens, &s->pages);
+  // Asked in the same words as for the plan, so that it is given the very pages that were counted.
+  const int max_tokens = s->found_epoch == 0 ? 0 : s->max_cached_tokens();
+  PrefixCache::Hit hit = pool_.prefixes().Acquire(s->scope, s->tokens, max_tokens, &s->pages);
   LORAD_CHECK(hit.tokens == s->found.tokens);
   s->lease = std::move(hit.lease);
   s->computed = hit.tokens;
