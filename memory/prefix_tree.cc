@@ -70,10 +70,15 @@ PrefixNode* PrefixTree::ChildBeginningWith(const PrefixNode& node,
 }
 
 PrefixNode* PrefixTree::TailWithin(const PrefixNode& node, std::span<const int32_t> tokens) {
-  const auto found = node.children.lower_bound(tokens);
-  if (found == node.children.begin()) return nullptr;
-  PrefixNode* before = std::prev(found)->second.get();
-  return BeginsWith(tokens, before->tokens) ? before : nullptr;
+  auto after = node.children.lower_bound(tokens);
+  while (after != node.children.begin()) {
+    PrefixNode* before = std::prev(after)->second.get();
+    const uint32_t common = CommonTokens(tokens, before->tokens);
+    if (common == before->tokens.size()) return before;
+    // What `tokens` begin with and what stands before this one is no longer than what they share.
+    after = node.children.upper_bound(tokens.first(common));
+  }
+  return nullptr;
 }
 
 PrefixNode* PrefixTree::Add(PrefixNode* parent, std::span<const int32_t> tokens,

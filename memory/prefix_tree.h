@@ -64,8 +64,7 @@ class PrefixTree {
   static PrefixNode* Child(const PrefixNode& node, std::span<const int32_t> tokens);
   // A child that begins with all of `tokens`, or null.
   static PrefixNode* ChildBeginningWith(const PrefixNode& node, std::span<const int32_t> tokens);
-  // The next shorter tail under `node` that `tokens` begin with, or null. `tokens` may be a tail's
-  // own.
+  // The longest tail under `node` that is shorter than `tokens` and that they begin with, or null.
   static PrefixNode* TailWithin(const PrefixNode& node, std::span<const int32_t> tokens);
 
   // Adds a child that shares page `i` of `from`.  REQUIRES: `parent` is no tail and has no child

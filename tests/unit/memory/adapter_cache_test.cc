@@ -9,6 +9,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 TimePoint At(int tick) { return TimePoint(Duration(tick)); }
 
@@ -129,6 +130,78 @@ TEST_F(AdapterCacheTest, LeasedAndLoadingImagesAreNeverEvicted) {
   EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(2, 1));  // 1 was wanted twice
 }
 
+TEST_F(AdapterCacheTest, KeepsWhatIsUsedMoreAndWhatTakesLongerToLoad) {
+  Load(1, 2, 1);
+  Load(2, 2, 2);
+  ASSERT_THAT(BeginLoad(3, 2, 3), SizeIs(2));
+  cache_.FinishLoad(3, 3, At(3));  // 1.5 s a page
+  for (int i = 0; i < 2; ++i) {
+    cache_.Lease(1, At(4));
+    cache_.Release(1, At(4));
+  }
+  EXPECT_TRUE(queue_.MakeRoom(10));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(2, 3, 1));
+}
+
+TEST_F(AdapterCacheTest, TheFirstLeaseIsTheUseThatTheLoadWasFor) {
+  Load(1, 2, 1);
+  Load(2, 2, 2);
+  cache_.Lease(2, At(3));
+  cache_.Release(2, At(3));
+  Load(3, 2, 4);
+  EXPECT_TRUE(queue_.MakeRoom(10));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(1, 2, 3));  // in order of time: one use each
+}
+
+TEST_F(AdapterCacheTest, APinnedImageIsNotEvicted) {
+  Load(1, 2, 1);
+  Load(2, 3, 2);
+  cache_.SetPinned(1, true);
+  cache_.SetPinned(1, true);
+  EXPECT_TRUE(cache_.IsPinned(1) && cache_.IsIdle(1));
+  EXPECT_FALSE(cache_.IsPinned(2) || cache_.IsPinned(9));
+  EXPECT_EQ(cache_.evictable_pages(), 3u);
+  EXPECT_EQ(cache_.stats().pinned, 1u);
+  EXPECT_EQ(cache_.stats().pinned_pages, 2u);
+  EXPECT_FALSE(queue_.MakeRoom(10));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(2));
+  cache_.Lease(1, At(3));
+  cache_.Release(1, At(4));  // idle again, still pinned
+  EXPECT_FALSE(queue_.MakeRoom(10));
+  cache_.SetPinned(1, false);
+  EXPECT_EQ(cache_.stats().pinned_pages, 0u);
+  EXPECT_TRUE(queue_.MakeRoom(10));
+}
+
+TEST_F(AdapterCacheTest, ALoadingImageMayBePinnedAndAPinnedOneRetired) {
+  ASSERT_THAT(BeginLoad(1, 2, 1), SizeIs(2));
+  cache_.SetPinned(1, true);
+  EXPECT_EQ(cache_.loading_pages(), 2u);
+  cache_.FinishLoad(1, 1, At(2));
+  EXPECT_EQ(cache_.loading_pages(), 0u);
+  EXPECT_EQ(cache_.evictable_pages(), 0u);
+  cache_.Retire(1);
+  EXPECT_EQ(pool_.free_pages(), 10u);
+  EXPECT_EQ(cache_.stats().pinned, 0u);
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(1));
+}
+
+TEST_F(AdapterCacheTest, MeasuresWhatLoadingAPageTakes) {
+  EXPECT_DOUBLE_EQ(cache_.seconds_per_page(), 0.5);  // as it was told
+  ASSERT_THAT(BeginLoad(1, 4, 1), SizeIs(4));
+  cache_.FinishLoad(1, 8, At(2));
+  EXPECT_DOUBLE_EQ(cache_.seconds_per_page(), 2);
+  ASSERT_THAT(BeginLoad(2, 2, 3), SizeIs(2));
+  cache_.FinishLoad(2, 20, At(4));
+  EXPECT_DOUBLE_EQ(cache_.seconds_per_page(), 3);  // an eighth of the way to 10
+}
+
+TEST_F(AdapterCacheTest, NamesAllThatAreHere) {
+  Load(1, 1, 1);
+  ASSERT_THAT(BeginLoad(2, 1, 2), SizeIs(1));
+  EXPECT_THAT(cache_.ids(), UnorderedElementsAre(1, 2));
+}
+
 TEST_F(AdapterCacheTest, BeginLoadEvictsIdleAdaptersForItself) {
   Load(1, 4, 1);
   Load(2, 4, 2);
@@ -223,6 +296,8 @@ TEST_F(AdapterCacheDeathTest, BrokenRequirementsAbort) {
   EXPECT_DEATH(cache_.Lease(2, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.Release(1, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.Lease(9, At(3)), "invariant broken");
+  EXPECT_DEATH(cache_.SetPinned(9, true), "invariant broken");
+  EXPECT_DEATH(cache_.BeginLoad(3, 9, 9, At(3)), "invariant broken");  // only 8 can be had
 }
 
 }  // namespace

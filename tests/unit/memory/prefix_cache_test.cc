@@ -300,6 +300,85 @@ TEST_F(PrefixCacheTest, RetireTakesWhatIsNotLeasedAndLaterTheRest) {
   EXPECT_EQ(cache_.stats().evicted_pages, 0u);  // nobody needed the room
 }
 
+TEST_F(PrefixCacheTest, AWeightThatIsNoNumberIsAScopeOfItsOwn) {
+  const PrefixScope nan{.weight = std::numeric_limits<float>::quiet_NaN()};
+  Keep("aaaa");
+  EXPECT_EQ(Tokens("aaaa", kAll, nan), 0);
+  Keep("aaaa", nan);
+  EXPECT_EQ(Tokens("aaaa", kAll, nan), 4);
+  EXPECT_EQ(cache_.pages(), 2u);
+}
+
+TEST_F(PrefixCacheTest, AnExchangeKeepsTheFirstPageAndItsUses) {
+  Keep("aaaa");
+  Keep("bbbb");
+  Keep("aaaa");  // wanted again, though nobody looked for it
+  EXPECT_TRUE(queue_.MakeRoom(31));
+  EXPECT_EQ(Tokens("aaaa"), 4);
+  EXPECT_EQ(Tokens("bbbb"), 0);
+}
+
+TEST_F(PrefixCacheTest, FindsATailBehindOneThatBeganLikeIt) {
+  Keep("ab");
+  auto [sequence, hit] = Acquire("ab");  // holds it, so that it is not replaced by
+  Keep("abaa");
+  hit.copy_lease.Release();
+  EXPECT_EQ(cache_.pages(), 2u);
+  Keep("abbb");  // which stands behind "abaa" and takes the place of "ab"
+  EXPECT_EQ(cache_.pages(), 2u);
+  EXPECT_EQ(Tokens("abbb"), 4);
+}
+
+TEST_F(PrefixCacheTest, CopyingCountsAsThePartOfAUseThatItIs) {
+  Keep("aaaa");
+  Keep("bbbb");
+  Keep("cccc");
+  { auto [sequence, hit] = Acquire("abcd"); }  // a quarter
+  { auto [sequence, hit] = Acquire("bbcd"); }  // a half
+  { auto [sequence, hit] = Acquire("abcd"); }
+  { auto [sequence, hit] = Acquire("abcd"); }
+  EXPECT_TRUE(queue_.MakeRoom(30));
+  EXPECT_EQ(Tokens("cccc"), 0);
+  EXPECT_TRUE(queue_.MakeRoom(31));
+  EXPECT_EQ(Tokens("bbbb"), 0);
+  EXPECT_EQ(Tokens("aaaa"), 4);
+}
+
+// A recursive walk would need tens of megabytes of stack here.
+TEST(PrefixCacheDepth, VeryLongPromptsDoNotRecurse) {
+  constexpr uint32_t kPages = 200'000;
+  PagePool pool(kPages + 1, 1);
+  EvictionQueue queue(&pool);
+  const std::vector<int32_t> tokens(kPages, 7);
+  for (const bool evict : {true, false}) {
+    PrefixCache cache(&pool, &queue, 1, true);
+    {
+      Sequence sequence{.pages = PageList(&pool, PageUse::kKv), .lease = {}};
+      ASSERT_TRUE(sequence.pages.Grow(kPages));
+      cache.Insert({.adapter = 1}, tokens, true, &sequence.pages, &sequence.lease);
+      EXPECT_EQ(cache.Find({.adapter = 1}, tokens, kAll).tokens, static_cast<int>(kPages));
+    }
+    EXPECT_EQ(cache.Validate(), absl::OkStatus());
+    EXPECT_EQ(cache.unreferenced_pages(), kPages);
+    if (evict) cache.RetireAdapter(1);
+    EXPECT_EQ(cache.pages(), evict ? 0 : kPages);
+  }
+  EXPECT_EQ(pool.free_pages(), kPages + 1);
+}
+
+using PrefixCacheDeathTest = PrefixCacheTest;
+
+TEST_F(PrefixCacheDeathTest, BrokenRequirementsAbort) {
+  Sequence sequence = Computed("aaaabb"), other = Computed("xxxx");
+  EXPECT_DEATH(Insert(&sequence, "aaaabbbbc"), "invariant broken");  // not so many pages
+  EXPECT_DEATH((void)cache_.Acquire({}, T("aaaa"), kAll, &sequence.pages), "invariant broken");
+  Insert(&sequence, "aaaa");
+  other.lease = std::move(sequence.lease);
+  EXPECT_DEATH(Insert(&other, "xxxxyyyy"), "invariant broken");
+  EXPECT_DEATH(Insert(&other, "aaaabbbb"), "invariant broken");  // a lease of others' pages
+  EXPECT_DEATH(PrefixCache(&pool_, &queue_, 0, true), "invariant broken");
+}
+
 TEST_F(PrefixCacheTest, DisabledItKeepsNothing) {
   PrefixCache off(&pool_, &queue_, 4, false);
   Sequence sequence = Computed("aaaabb");
