@@ -81,7 +81,7 @@ ExitCode List(const Options& options, Session* session) {
   if (!options.state.empty() && !v1::Adapter::State_Parse(options.state, &state)) {
     return session->Usage(fmt::format("--state: no such state: {}", options.state));
   }
-  const auto adapters = session->client().ListAdapters(state, session->call());
+  const auto adapters = session->client().ListAdapters({.state = state}, session->call());
   if (!adapters.ok()) return session->Fail(adapters.status());
   if (session->json) {
     session->terminal.out() << ToJsonArray(*adapters) << "\n";
@@ -148,7 +148,7 @@ ExitCode Get(const Options& options, Session* session) {
 ExitCode Delete(const Options& options, Session* session) {
   for (const std::string& name : options.names) {
     const absl::Status status =
-        session->client().DeleteAdapter(name, options.allow_missing, session->call());
+        session->client().DeleteAdapter(name, options.allow_missing, {}, session->call());
     if (!status.ok()) return session->Fail(status);
     if (!session->json) session->terminal.out() << "deleted " << name << "\n";
   }
