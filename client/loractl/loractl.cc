@@ -68,7 +68,6 @@ int RunLoractl(int argc, const char* const* argv, std::istream& in, std::ostream
   app.add_option("--timeout", session.timeout_s, "Seconds that a call may take [no limit]")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--json", session.json, "Print results as JSON");
-  app.footer(kFooter);
   AddGenerate(&app, &session);
   AddChat(&app, &session);
   AddScore(&app, &session);
@@ -76,6 +75,7 @@ int RunLoractl(int argc, const char* const* argv, std::istream& in, std::ostream
   AddAdmin(&app, &session);
   AddPool(&app, &session);
   AddTop(&app, &session);
+  app.footer(kFooter);  // after the commands, or each would inherit it
 
   try {
     app.parse(argc, argv);

@@ -80,6 +80,16 @@ void AddPool(CLI::App* app, Session* session) {
   pool->add_option("--rows", *rows, "Adapters and tenants to list [50]")
       ->check(CLI::Range(1, 10000));
   pool->require_subcommand(0, 1);
+  pool->footer(
+      "A bar of all pages by what they hold, then who holds them: tenants, and adapters with the\n"
+      "pages of their own (WASTE: bytes in these that hold nothing), of keys and values of "
+      "running\n"
+      "sequences (KV), and of those kept for later prompts (CACHED). Idle adapters and cached\n"
+      "prefixes make room as soon as somebody needs it.\n"
+      "Examples:\n"
+      "  loractl pool --rows 10\n"
+      "  loractl pool fit --rank 16 --tokens 2048   # how many more?\n"
+      "  loractl pool --json | jq .kv_cached_pages");
   AddFit(pool, session);
   pool->callback([=] {
     if (!pool->get_subcommands().empty()) return;  // it has said what to do

@@ -99,24 +99,23 @@ std::string PoolTenants(const v1::Pool& pool, int rows, const Terminal& terminal
 }
 
 std::string PoolAdapters(const v1::Pool& pool, int rows, const Terminal& terminal) {
-  Table table({"ADAPTER", "VERSION", "PAGES", "SIZE", "WASTE", "KV", "CACHED", "PINNED", "RUNNING",
-               "LAST USE", ""});
+  constexpr int kBarColumns = 8;  // so that a row fits in 80
+  Table table({"ADAPTER", "PAGES", "WASTE", "KV", "CACHED", "PINNED", "RUNNING", "LAST USE", ""});
   int64_t widest = 1;
   const int n = std::min(rows, pool.adapters_size());
   for (int i = 0; i < n; ++i) widest = std::max(widest, pool.adapters(i).pages());
   for (int i = 0; i < n; ++i) {
     const v1::PoolAdapter& a = pool.adapters(i);
     const bool used = a.running_requests() > 0;
-    const std::string bar(static_cast<size_t>(12 * a.pages() / widest), used ? 'A' : 'a');
-    table.Add({ShortName(a.name()), fmt::format("{}", a.version()), fmt::format("{}", a.pages()),
-               Bytes(a.pages() * pool.page_bytes()), Bytes(a.waste_bytes()),
-               fmt::format("{}", a.kv_pages()), fmt::format("{}", a.kv_cached_pages()),
-               a.pinned() ? "yes" : "",
+    const std::string bar(static_cast<size_t>(kBarColumns * a.pages() / widest), used ? 'A' : 'a');
+    table.Add({fmt::format("{}@{}", ShortName(a.name()), a.version()), fmt::format("{}", a.pages()),
+               Bytes(a.waste_bytes()), fmt::format("{}", a.kv_pages()),
+               fmt::format("{}", a.kv_cached_pages()), a.pinned() ? "yes" : "",
                a.loading() ? "loading" : fmt::format("{}", a.running_requests()),
                Ago(a.last_use_time()), terminal.Paint(used ? Color::kGreen : Color::kYellow, bar)});
   }
   if (table.empty()) return "no adapters in the pool\n";
-  return table.Text(terminal, {1, 2, 3, 4, 5, 6, 7, 8}) + More(pool.adapter_count(), n);
+  return table.Text(terminal, {1, 2, 3, 4, 5, 6}) + More(pool.adapter_count(), n);
 }
 
 std::string FitText(const v1::GetFitRequest& request, const v1::Fit& fit,

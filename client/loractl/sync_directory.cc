@@ -105,7 +105,8 @@ void SyncDirectory::Visit(const std::string& path, const std::string& id, bool b
     if (error) Refuse(id, absl::NotFoundError(error.message()));
     return;
   }
-  if (!Below(real)) return Refuse(id, absl::InvalidArgumentError("a link that leads out of DIR"));
+  if (!Below(real))
+    return Refuse(id, absl::InvalidArgumentError("a link to what is not below DIR"));
   if (HasAdapterFiles(real)) {
     adapters_.push_back(ReadAdapter(real, id));
   } else if (!below_tenant) {
@@ -151,7 +152,7 @@ absl::StatusOr<std::string> SyncDirectory::Resolve(const std::string& directory,
         fmt::format("{}: cannot be followed: {}", name, error.message()));
   }
   if (!Below(real)) {
-    return absl::InvalidArgumentError(fmt::format("{}: a link that leads out of DIR", name));
+    return absl::InvalidArgumentError(fmt::format("{}: a link to what is not below DIR", name));
   }
   if (!fs::is_regular_file(real, error)) {
     return absl::InvalidArgumentError(fmt::format("{}: not a file", name));

@@ -20,7 +20,7 @@ namespace lorad::loractl {
 
 struct LocalAdapter {
   std::string id;  // "foo" or "acme/foo"
-  // Why it cannot be used. Then nothing else is set, and it may stand for all adapters of a tenant
+  // Why it cannot be used. Then nothing else counts, and it may stand for all adapters of a tenant
   // "id" that could not be read.
   absl::Status error;
   std::string directory;  // real path

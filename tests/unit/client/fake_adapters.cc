@@ -205,8 +205,9 @@ grpc::Status FakeAdapters::GetAdapter(grpc::ServerContext* context,
 grpc::Status FakeAdapters::ListAdapters(grpc::ServerContext*,
                                         const v1::ListAdaptersRequest* request,
                                         v1::ListAdaptersResponse* response) {
-  const auto error = errors.find("ListAdapters");
-  if (error != errors.end()) return error->second;
+  if (before_list) {
+    if (const grpc::Status status = before_list(); !status.ok()) return status;
+  }
   const std::lock_guard lock(mutex_);
   std::vector<const v1::Adapter*> chosen;
   for (const v1::Adapter& adapter : adapters) {

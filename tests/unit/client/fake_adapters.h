@@ -45,6 +45,7 @@ class FakeAdapters : public v1::Adapters::Service {
   std::map<std::string, grpc::Status> errors;  // what a method answers, by its name
   // Called before a change is looked at, with its method: what somebody else does just then.
   std::function<void(const std::string& method)> before_change;
+  std::function<grpc::Status()> before_list;  // not OK: the answer to ListAdapters
   std::vector<v1::WatchAdaptersResponse> events;
   grpc::Status watch_end;
 
