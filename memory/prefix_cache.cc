@@ -43,6 +43,14 @@ void PrefixCache::Lease::Release() {
 
 uint32_t PrefixCache::Lease::pages() const { return node_ == nullptr ? 0 : node_->depth; }
 
+uint32_t PrefixCache::Lease::shared_pages() const {
+  uint32_t shared = 0;
+  for (const PrefixNode* node = node_; node != nullptr && !node->is_root(); node = node->parent) {
+    shared += node->users > 1 ? 1 : 0;
+  }
+  return shared;
+}
+
 PrefixCache::PrefixCache(PagePool* pool, EvictionQueue* queue, int page_tokens, bool enabled)
     : pool_(pool),
       queue_(queue),
@@ -210,6 +218,7 @@ void PrefixCache::Use(PrefixNode* node, double uses) {
 
 void PrefixCache::AddUser(PrefixNode* node) {
   if (node->users++ > 0) return;
+  ++epoch_;
   --unreferenced_pages_;
   --node->tree->unreferenced;
   if (node->queued) queue_->Take(node);
@@ -218,6 +227,7 @@ void PrefixCache::AddUser(PrefixNode* node) {
 void PrefixCache::DropUser(PrefixNode* node) {
   LORAD_CHECK(node->users > 0);
   if (--node->users > 0) return;
+  ++epoch_;
   ++unreferenced_pages_;
   ++node->tree->unreferenced;
   if (node->tree->retired) {

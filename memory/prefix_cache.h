@@ -61,6 +61,7 @@ class PrefixCache final : public EvictionQueue::Owner {
     ~Lease() { Release(); }
     void Release();
     uint32_t pages() const;  // nodes on the path; the sequence's first pages() pages are theirs
+    uint32_t shared_pages() const;  // of them, those that others lease too. O(pages)
 
    private:
     friend class PrefixCache;
@@ -126,7 +127,9 @@ class PrefixCache final : public EvictionQueue::Owner {
   // Pages that eviction could free, interior nodes included.
   uint32_t unreferenced_pages() const { return unreferenced_pages_; }
   uint32_t pages() const { return pages_; }  // nodes
-  uint64_t epoch() const { return epoch_; }  // changes whenever a node comes or goes
+  // Changes whenever Find could give something else: a node came or went, or got its first user or
+  // lost its last.
+  uint64_t epoch() const { return epoch_; }
   Stats stats() const { return stats_; }
   std::vector<ScopePages> scopes() const;
   std::vector<const PageList*> page_lists() const;  // for PagePool::Validate

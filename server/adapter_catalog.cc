@@ -39,14 +39,16 @@ absl::StatusOr<std::unique_ptr<AdapterVersion>> AdapterCatalog::Check(
   LORAD_ASSIGN_OR_RETURN(const PeftAdapter peft,
                          LoadPeftAdapter(dir, *parts_.model, parts_.limits, check));
   auto version = std::make_unique<AdapterVersion>();
-  version->layout =
+  const kernels::AdapterLayout layout =
       parts_.backend->PlanAdapter(peft.factors(), SiteCount(*parts_.model), parts_.page_bytes);
-  if (version->layout.pages >= parts_.pool_pages) {
+  if (layout.pages >= parts_.pool_pages) {
     return WithReason(absl::ResourceExhaustedError(fmt::format(
                           "the adapter needs {} pages of {} bytes; the pool has {} in all",
-                          version->layout.pages, parts_.page_bytes, parts_.pool_pages)),
+                          layout.pages, parts_.page_bytes, parts_.pool_pages)),
                       "LARGER_THAN_POOL");
   }
+  version->pages = layout.pages;
+  version->image_bytes = layout.image_bytes;
   const PeftAdapterFacts& facts = peft.facts();
   version->max_rank = facts.max_rank;
   version->ranks = facts.ranks;
@@ -60,7 +62,7 @@ std::shared_ptr<const AdapterVersion> AdapterCatalog::Publish(
     std::unique_ptr<AdapterVersion> version, const StoredVersion& stored) {
   version->name = stored.id;
   version->version = stored.version;
-  version->path = stored.path;
+  version->path = parts_.store->PathOf(stored);
   version->sha256 = stored.weights.sha256;
   version->file_bytes = stored.bytes();
   version->create_time = stored.create_time;
@@ -73,33 +75,37 @@ std::shared_ptr<const AdapterVersion> AdapterCatalog::Publish(
     version->id = next_id_++;
     published = std::shared_ptr<const AdapterVersion>(
         version.release(), [on_unused = on_unused_, store = parts_.store](const AdapterVersion* v) {
-          if (v->use.superseded.load()) {
-            (*on_unused)(v->id);
+          if (v->activity->dropped.load()) {
             store->Remove(v->name, v->version).IgnoreError();  // Open removes what is left
           }
           delete v;
         });
     std::shared_ptr<const AdapterVersion>& current = current_[stored.id];
     if (current != nullptr && current->version > published->version) {
-      published->use.superseded.store(true);  // a later replacement was quicker
+      published->activity->dropped.store(true);  // a later replacement was quicker
     } else {
       old = std::exchange(current, published);
     }
     count = static_cast<int>(current_.size());
   }
-  if (old != nullptr) old->use.superseded.store(true);
+  if (old != nullptr) {
+    old->activity->dropped.store(true);
+    old->activity->superseded.store(true);
+    (*on_unused_)(old->id);
+  }
   if (on_count_) on_count_(count);
   return published;
 }
 
 std::vector<std::string> AdapterCatalog::Recover() {
   std::vector<std::string> skipped;
-  for (const StoredVersion& stored : parts_.store->List()) {
-    auto version = Check(stored.path, AdapterCheck::kStructure);
+  for (const StoredAdapter& stored : parts_.store->List()) {
+    auto version = Check(parts_.store->PathOf(stored.current), AdapterCheck::kStructure);
     if (version.ok()) {
-      Publish(std::move(*version), stored);
+      Publish(std::move(*version), stored.current);
     } else {
-      skipped.push_back(fmt::format("{}: {}", stored.id, std::string(version.status().message())));
+      skipped.push_back(
+          fmt::format("{}: {}", stored.id(), std::string(version.status().message())));
     }
   }
   return skipped;
@@ -138,10 +144,11 @@ absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Commit(Sta
   LORAD_RETURN_IF_ERROR(CheckCreatable(id, replace));
   LORAD_RETURN_IF_ERROR(staged.CheckComplete());
   LORAD_ASSIGN_OR_RETURN(auto version, Check(staged.path(), AdapterCheck::kWhole));
-  LORAD_ASSIGN_OR_RETURN(const StoredVersion stored,
-                         parts_.store->Commit(std::move(staged), id,
-                                              replace ? IfExists::kReplace : IfExists::kRefuse));
-  return Publish(std::move(version), stored);
+  CommitOptions options;
+  options.if_exists = replace ? IfExists::kReplace : IfExists::kRefuse;
+  LORAD_ASSIGN_OR_RETURN(const StoredAdapter stored,
+                         parts_.store->Commit(std::move(staged), id, options));
+  return Publish(std::move(version), stored.current);
 }
 
 absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::CreateFromPath(
@@ -189,7 +196,11 @@ absl::Status AdapterCatalog::Delete(const std::string& id) {
     }
     count = static_cast<int>(current_.size());
   }
-  if (old != nullptr) old->use.superseded.store(true);
+  if (old != nullptr) {
+    old->activity->dropped.store(true);
+    old->activity->superseded.store(true);
+    (*on_unused_)(old->id);
+  }
   if (on_count_) on_count_(count);
   return absl::OkStatus();
 }
@@ -202,8 +213,9 @@ std::vector<std::shared_ptr<const AdapterVersion>> AdapterCatalog::List() const 
   return list;
 }
 
-absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version, const kernels::PageSlab& slab,
-                                       std::span<const uint32_t> pages) const {
+absl::StatusOr<AdapterLayoutPtr> AdapterCatalog::LoadImage(const AdapterVersion& version,
+                                                           const kernels::PageSlab& slab,
+                                                           std::span<const uint32_t> pages) const {
   const auto damaged = [&version](std::string_view why) {
     return WithResource(
         WithReason(absl::DataLossError(fmt::format("adapter \"{}\" version {} cannot be loaded: {}",
@@ -214,14 +226,13 @@ absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version, const kern
   const auto peft =
       LoadPeftAdapter(version.path, *parts_.model, parts_.limits, AdapterCheck::kWhole);
   if (!peft.ok()) return damaged(std::string(peft.status().message()));
-  const kernels::AdapterLayout layout =
-      parts_.backend->PlanAdapter(peft->factors(), SiteCount(*parts_.model), parts_.page_bytes);
-  if (layout.pages != version.layout.pages ||
-      layout.modules.size() != version.layout.modules.size()) {
+  auto layout = std::make_shared<const kernels::AdapterLayout>(
+      parts_.backend->PlanAdapter(peft->factors(), SiteCount(*parts_.model), parts_.page_bytes));
+  if (layout->pages != version.pages || layout->image_bytes != version.image_bytes) {
     return damaged("its files changed");
   }
-  parts_.backend->PackAdapter(version.layout, peft->factors(), slab, pages);
-  return absl::OkStatus();
+  parts_.backend->PackAdapter(*layout, peft->factors(), slab, pages);
+  return layout;
 }
 
 }  // namespace lorad

@@ -23,6 +23,7 @@
 #include "model/model_config.h"
 #include "model/peft_adapter.h"
 #include "server/adapter_version.h"
+#include "server/engine.h"
 
 namespace lorad {
 
@@ -67,8 +68,9 @@ class AdapterCatalog {
 
   // Reads `version`'s files again and writes its image into pages of `slab`. DataLoss if they are
   // no longer what was checked.
-  absl::Status LoadImage(const AdapterVersion& version, const kernels::PageSlab& slab,
-                         std::span<const uint32_t> pages) const;
+  absl::StatusOr<AdapterLayoutPtr> LoadImage(const AdapterVersion& version,
+                                             const kernels::PageSlab& slab,
+                                             std::span<const uint32_t> pages) const;
 
  private:
   absl::StatusOr<std::unique_ptr<AdapterVersion>> Check(const std::filesystem::path& dir,

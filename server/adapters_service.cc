@@ -44,12 +44,12 @@ void FillAdapter(const AdapterVersion& version, const EngineSnapshot::Adapter* h
   out->set_size_bytes(version.file_bytes);
   out->set_sha256(version.sha256);
   SetTimestamp(version.create_time, out->mutable_create_time());
-  const int64_t last = version.use.last_unix_ms.load();
+  const int64_t last = version.activity->last_unix_ms.load();
   if (last != 0) {
     const std::chrono::system_clock::time_point time{std::chrono::milliseconds(last)};
     SetTimestamp(time, out->mutable_last_use_time());
   }
-  out->set_total_requests(version.use.requests.load());
+  out->set_total_requests(version.activity->requests.load());
   if (holding == nullptr) return;
   out->set_state(WireState(holding->state));
   out->set_resident_pages(holding->pages);

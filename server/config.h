@@ -25,6 +25,8 @@ struct Config {
   int threads = 0;  // 0: every core this process may use
   uint64_t pool_bytes = uint64_t{1} << 30;
   int page_tokens = 0;  // 0: chosen from the model
+  bool prefix_cache = true;
+  bool share_base_prefixes = false;
 
   // Adapters.
   std::string state_dir = "lorad-state";

@@ -85,7 +85,7 @@ struct Daemon::Parts {
   kernels::KvGeometry geometry;
   std::unique_ptr<kernels::Buffer> pool_buffer;
   kernels::PageSlab slab;
-  std::unique_ptr<PagePool> pool;
+  std::unique_ptr<UnifiedPool> pool;
   std::unique_ptr<DecoderExecutor> executor;
   std::unique_ptr<AdapterStore> store;
   std::unique_ptr<RequestLog> observer;
@@ -160,14 +160,16 @@ absl::Status Daemon::Parts::MakePool() {
   LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
   slab.data = pool_buffer->data();
   backend->SetPool(slab, geometry);
-  pool = std::make_unique<PagePool>(static_cast<uint32_t>(pages), slab.page_bytes);
+  pool = std::make_unique<UnifiedPool>(static_cast<uint32_t>(pages), slab.page_bytes,
+                                       UnifiedPool::Options{.page_tokens = geometry.page_tokens,
+                                                            .prefix_cache = config.prefix_cache});
   Log(LogLevel::kInfo, "pool",
       {{"pages", pages}, {"page_bytes", slab.page_bytes}, {"page_tokens", geometry.page_tokens}});
   return absl::OkStatus();
 }
 
 int Daemon::Parts::MaxModelLen() const {
-  const int64_t room = int64_t{pool->total_pages()} * geometry.page_tokens;
+  const int64_t room = int64_t{pool->pages().total_pages()} * geometry.page_tokens;
   const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
   return static_cast<int>(std::min(wanted, room));
 }
@@ -179,12 +181,13 @@ void Daemon::Parts::MakeEngine() {
                     .max_chunk_tokens = config.max_chunk_tokens,
                     .max_adapter_loads = config.loader_threads,
                     .page_tokens = geometry.page_tokens,
-                    .reserve_pages = pool->total_pages() / 100};
+                    .reserve_pages = pool->pages().total_pages() / 100};
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;
   options.slow_reader_timeout = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(config.slow_reader_timeout_s));
+  options.share_base_prefixes = config.share_base_prefixes;
   options.validate_books = config.validate_books;
   observer = std::make_unique<RequestLog>(&metrics);
   engine = std::make_unique<Engine>(
@@ -196,7 +199,7 @@ void Daemon::Parts::MakeEngine() {
           .clock = &clock,
           .load_adapter =
               [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                     std::function<void(absl::Status)> done) {
+                     std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
                 work->Post(
                     [this, version = std::move(version), pages = std::move(pages),
                      done = std::move(done)] { done(catalog->LoadImage(*version, slab, pages)); });
@@ -206,9 +209,9 @@ void Daemon::Parts::MakeEngine() {
 
 absl::Status Daemon::Parts::OpenAdapters() {
   LORAD_ASSIGN_OR_RETURN(
-      store,
-      AdapterStore::Open(config.state_dir,
-                         {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes)}));
+      store, AdapterStore::Open(config.state_dir,
+                                {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes),
+                                 .keep_versions = 0}));
   AdapterLimits limits;
   limits.max_rank = config.max_rank;
   std::vector<std::filesystem::path> roots(config.adapter_roots.begin(),
@@ -218,7 +221,7 @@ absl::Status Daemon::Parts::OpenAdapters() {
                             .model = &model,
                             .backend = backend.get(),
                             .page_bytes = slab.page_bytes,
-                            .pool_pages = pool->total_pages(),
+                            .pool_pages = pool->pages().total_pages(),
                             .limits = limits,
                             .max_adapters = config.max_adapters,
                             .roots = std::move(roots)},

@@ -29,7 +29,7 @@ void RequestLog::OnAdapterLoad(const AdapterVersion& version, Duration duration,
   Log(status.ok() ? LogLevel::kInfo : LogLevel::kError, "adapter load",
       {{"adapter", version.name},
        {"adapter_version", version.version},
-       {"pages", version.layout.pages},
+       {"pages", version.pages},
        {"seconds", Seconds(duration)},
        {"status", status.ok() ? std::string("OK") : std::string(status.message())}});
 }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -59,6 +60,7 @@ class RandomEngine {
       pool_.prefixes().set_seconds_per_token(Below(8) * 0.5);
     }
     if (operation % shape_.check_every == 0) Check();
+    ExpectAskedBeforeStillHolds();
   }
 
   // Ends everything; then nothing may be left.
@@ -84,6 +86,7 @@ class RandomEngine {
   uint64_t hits() const { return hits_; }
   uint64_t copies() const { return copies_; }
   uint64_t preemptions() const { return preemptions_; }
+  uint64_t asked_again() const { return asked_again_; }
   UnifiedPool& pool() { return pool_; }
 
  private:
@@ -98,6 +101,14 @@ class RandomEngine {
     PageList pages;
     PrefixCache::Lease lease;
     std::string leased;  // the text that `lease` holds, as the model has it
+  };
+
+  struct Asked {
+    PrefixScope scope;
+    std::vector<int32_t> tokens;
+    int limit = 0;
+    PrefixCache::Found found;
+    uint64_t epoch = 0;
   };
 
   size_t Below(size_t n) { return random_() % n; }
@@ -176,6 +187,7 @@ class RandomEngine {
 
     const PrefixCache::Found found = pool_.prefixes().Find(scope, tokens, static_cast<int>(limit));
     ASSERT_EQ(static_cast<size_t>(found.tokens), expected) << wanted;
+    asked_ = Asked{scope, tokens, static_cast<int>(limit), found, pool_.prefixes().epoch()};
     ASSERT_EQ(found.pages, whole);
     uint32_t idle = model_.IdleOnPath(sequence->scope, wanted.substr(0, whole * page_tokens));
 
@@ -200,6 +212,17 @@ class RandomEngine {
     CheckContents(*sequence);
     hits_ += whole > 0 ? 1 : 0;
     if (hit.copy_tokens > 0) CopyPage(sequence, copied_node, std::move(hit));
+  }
+
+  // As long as the epoch is the same, so is the answer.
+  void ExpectAskedBeforeStillHolds() {
+    if (!asked_.has_value() || asked_->epoch != pool_.prefixes().epoch()) return;
+    const PrefixCache::Found now =
+        pool_.prefixes().Find(asked_->scope, asked_->tokens, asked_->limit);
+    ASSERT_EQ(now.tokens, asked_->found.tokens);
+    ASSERT_EQ(now.pages, asked_->found.pages);
+    ASSERT_EQ(now.idle_pages, asked_->found.idle_pages);
+    ++asked_again_;
   }
 
   void CopyPage(Sequence* sequence, const std::string& node, PrefixCache::Hit hit) {
@@ -270,7 +293,9 @@ class RandomEngine {
     pool_.prefixes().Insert(scopes_[static_cast<size_t>(sequence->scope)], Tokens(text), tail,
                             &sequence->pages, &sequence->lease);
     const bool kept = model_.Insert(sequence->scope, text, tail, before, sequence->pages.ids());
-    ASSERT_EQ(pool_.prefixes().epoch() != epoch, model_.NodesOf(sequence->scope) != nodes);
+    if (model_.NodesOf(sequence->scope) != nodes) {
+      ASSERT_NE(pool_.prefixes().epoch(), epoch);
+    }
     if (!kept) {
       ASSERT_EQ(sequence->lease.pages(), leased);
       return;
@@ -397,7 +422,8 @@ class RandomEngine {
   AdapterVersionId last_adapter_ = 0;
   std::vector<Sequence> running_;
   std::vector<std::string> texts_;
-  uint64_t hits_ = 0, copies_ = 0, preemptions_ = 0;
+  std::optional<Asked> asked_;
+  uint64_t hits_ = 0, copies_ = 0, preemptions_ = 0, asked_again_ = 0;
 };
 
 TEST(PoolProperty, AMillionOperationsKeepTheBooks) {
@@ -409,7 +435,7 @@ TEST(PoolProperty, AMillionOperationsKeepTheBooks) {
       {9, 3, 9, 3, 1, 250'000},     {24, 4, 16, 5, 1, 250'000},    {40, 1, 8, 6, 1, 250'000},
       {64, 5, 30, 10, 16, 400'000}, {200, 2, 20, 16, 64, 100'000}, {1000, 4, 100, 24, 500, 20'000},
   };
-  uint64_t hits = 0, copies = 0, preemptions = 0, evicted = 0, loads = 0;
+  uint64_t hits = 0, copies = 0, preemptions = 0, evicted = 0, loads = 0, asked_again = 0;
   uint32_t seed = base * 100;
   for (const Shape& shape : shapes) {
     RandomEngine engine(shape, ++seed);
@@ -421,6 +447,7 @@ TEST(PoolProperty, AMillionOperationsKeepTheBooks) {
     hits += engine.hits();
     copies += engine.copies();
     preemptions += engine.preemptions();
+    asked_again += engine.asked_again();
     evicted += engine.pool().prefixes().stats().evicted_pages;
     loads += engine.pool().adapters().stats().loads;
     engine.Drain();
@@ -431,6 +458,7 @@ TEST(PoolProperty, AMillionOperationsKeepTheBooks) {
   EXPECT_GT(preemptions, 2'000u / kScale);
   EXPECT_GT(evicted, 200'000u / kScale);
   EXPECT_GT(loads, 10'000u / kScale);
+  EXPECT_GT(asked_again, 50'000u / kScale);
 }
 
 }  // namespace
