@@ -123,6 +123,41 @@ std::string DescribeAll(const AdapterStore& store) {
   return text;
 }
 
+void ExpectBooksMatchDisk(const AdapterStore& store, const fs::path& root) {
+  std::map<uint64_t, int64_t> files;  // inode -> bytes, of all versions
+  std::map<std::string, int64_t> bytes_of_owner, adapters_of_owner;
+  for (const StoredAdapter& adapter : store.List()) {
+    ++adapters_of_owner[std::string(OwnerOf(adapter.id()))];
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(root / "adapters")) {
+    const fs::path name = entry.path().filename();
+    if (name != kAdapterConfigFile && name != kAdapterWeightsFile) continue;
+    struct stat info;
+    ASSERT_EQ(::lstat(entry.path().c_str(), &info), 0);
+    files[info.st_ino] = info.st_size;
+    const std::string directory = entry.path().parent_path().parent_path().filename();
+    const size_t tilde = directory.find('~');
+    bytes_of_owner[tilde == std::string::npos ? "" : directory.substr(0, tilde)] += info.st_size;
+  }
+  int64_t stored_bytes = 0;
+  for (const auto& [inode, bytes] : files) stored_bytes += bytes;
+  EXPECT_EQ(store.stored_bytes(), stored_bytes);
+  for (const auto& [owner, usage] : store.UsageByOwner()) {
+    EXPECT_EQ(usage.bytes, bytes_of_owner[owner]) << owner;
+    EXPECT_EQ(usage.adapters, adapters_of_owner[owner]) << owner;
+    EXPECT_EQ(store.OwnerUsage(owner).bytes, usage.bytes);
+  }
+  EXPECT_EQ(store.UsageByOwner().size(), bytes_of_owner.size());
+  EXPECT_EQ(NamesIn(root / "staging"), std::vector<std::string>());
+  EXPECT_EQ(NamesIn(root / "trash"), std::vector<std::string>());
+  for (const std::string& name : NamesIn(root / "blobs")) {
+    struct stat info;
+    ASSERT_EQ(::lstat((root / "blobs" / name).c_str(), &info), 0);
+    EXPECT_TRUE(files.contains(info.st_ino)) << name << " is a file of no version";
+    EXPECT_EQ(HashOf(ReadFile(root / "blobs" / name)), name);
+  }
+}
+
 std::string ReadFile(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
@@ -178,42 +213,6 @@ AdapterStore& StoreTest::Open(Disk::Hook hook) {
   LORAD_CHECK(opened.ok());
   store_ = *std::move(opened);
   return *store_;
-}
-
-void StoreTest::ExpectBooksMatchDisk(const AdapterStore& store, bool only) {
-  std::map<uint64_t, int64_t> files;  // inode -> bytes, of all versions
-  std::map<std::string, int64_t> bytes_of_owner, adapters_of_owner;
-  for (const StoredAdapter& adapter : store.List()) {
-    ++adapters_of_owner[std::string(OwnerOf(adapter.id()))];
-  }
-  for (const auto& entry : fs::recursive_directory_iterator(root_ / "adapters")) {
-    const fs::path name = entry.path().filename();
-    if (name != kAdapterConfigFile && name != kAdapterWeightsFile) continue;
-    struct stat info;
-    ASSERT_EQ(::lstat(entry.path().c_str(), &info), 0);
-    files[info.st_ino] = info.st_size;
-    const std::string directory = entry.path().parent_path().parent_path().filename();
-    const size_t tilde = directory.find('~');
-    bytes_of_owner[tilde == std::string::npos ? "" : directory.substr(0, tilde)] += info.st_size;
-  }
-  int64_t stored_bytes = 0;
-  for (const auto& [inode, bytes] : files) stored_bytes += bytes;
-  EXPECT_EQ(store.stored_bytes(), stored_bytes);
-  for (const auto& [owner, usage] : store.UsageByOwner()) {
-    EXPECT_EQ(usage.bytes, bytes_of_owner[owner]) << owner;
-    EXPECT_EQ(usage.adapters, adapters_of_owner[owner]) << owner;
-    EXPECT_EQ(store.OwnerUsage(owner).bytes, usage.bytes);
-  }
-  EXPECT_EQ(store.UsageByOwner().size(), bytes_of_owner.size());
-  if (!only) return;
-  EXPECT_EQ(NamesIn(root_ / "staging"), std::vector<std::string>());
-  EXPECT_EQ(NamesIn(root_ / "trash"), std::vector<std::string>());
-  for (const std::string& name : NamesIn(root_ / "blobs")) {
-    struct stat info;
-    ASSERT_EQ(::lstat((root_ / "blobs" / name).c_str(), &info), 0);
-    EXPECT_TRUE(files.contains(info.st_ino)) << name << " is a file of no version";
-    EXPECT_EQ(HashOf(ReadFile(root_ / "blobs" / name)), name);
-  }
 }
 
 absl::Status StoreTest::OpenError(AdapterStore::Options options) {

@@ -47,6 +47,10 @@ std::string Describe(int seed, const std::vector<int>& kept, std::string_view se
 // Of all adapters, a line each.
 std::string DescribeAll(const AdapterStore& store);
 
+// The books of the store in `root` say what lies on disk: sums of bytes, owners, blobs; and nothing
+// is left of what was on its way.
+void ExpectBooksMatchDisk(const AdapterStore& store, const std::filesystem::path& root);
+
 std::string ReadFile(const std::filesystem::path& path);
 void WriteFile(const std::filesystem::path& path, std::string_view bytes);
 std::vector<std::string> NamesIn(const std::filesystem::path& directory);
@@ -62,9 +66,9 @@ class StoreTest : public testing::Test {
   AdapterStore& Open(Disk::Hook hook = nullptr);
   absl::Status OpenError(AdapterStore::Options options = TestOptions());
 
-  // The books say what lies on disk: sums of bytes, owners, blobs. `only`: and nothing else does,
-  // as it is after Open.
-  void ExpectBooksMatchDisk(const AdapterStore& store, bool only = true);
+  void ExpectBooksMatchDisk(const AdapterStore& store) {
+    lorad::ExpectBooksMatchDisk(store, root_);
+  }
 
   int keep_versions_ = 2;            // of Open
   std::filesystem::path directory_;  // empty at first
