@@ -91,7 +91,9 @@ absl::Status ScriptedAdapter::Delete() const {
 absl::Status ScriptedAdapter::Quarantine() const {
   if (Now().seed < 0) return absl::OkStatus();
   Begin("none");
-  return End(store_->Quarantine(id_, store_->Get(id_)->current.version));
+  const absl::Status status = store_->Quarantine(id_, store_->Get(id_)->current.version);
+  // It is two changes: the adapter may be gone although its files could not be moved.
+  return End(store_->Get(id_).ok() ? status : absl::OkStatus());
 }
 
 absl::Status ScriptedAdapter::RemoveLingering() const {
