@@ -179,6 +179,7 @@ class AdapterStore {
   absl::StatusOr<StoredVersion> KeptVersion(std::string_view id, int64_t version) const;
   // Whatever it is: current, kept or lingering.
   absl::StatusOr<StoredVersion> FindVersion(std::string_view id, int64_t version) const;
+  bool IsKept(std::string_view id, int64_t version) const;
 
   // Makes the files of `version`, which lie in `directory`, links to their blobs; sets the inodes.
   absl::Status LinkBlobs(const std::filesystem::path& directory, StoredVersion* version);

@@ -174,6 +174,7 @@ absl::Status AdapterStore::Publish(const fs::path& directory, StoredVersion* ver
   manifest.version = *version;
   ++manifest.revision;
   if (settings) manifest.settings = *settings;
+  LORAD_RETURN_IF_ERROR(CheckNumber(version->id, std::max(version->version, manifest.revision)));
   LORAD_RETURN_IF_ERROR(disk_.WriteFile(directory / kManifestFile, ToManifest(manifest)));
   LORAD_RETURN_IF_ERROR(disk_.SyncDirectory(directory));
   LORAD_RETURN_IF_ERROR(Show(directory, *version, is_new));
