@@ -86,7 +86,7 @@ void AdapterCache::FinishLoad(AdapterVersionId id, double seconds, TimePoint now
   entry.last_use = now;
   entry.seconds = seconds;
   if (entry.retired) return Leave(&entry);
-  // Whoever it was loaded for comes only now: without this use it would be the next to go.
+  entry.awaited = true;  // by whoever it was loaded for: that use is counted here
   queue_->Use(&entry);
   Requeue(&entry);
 }
@@ -104,8 +104,7 @@ std::span<const uint32_t> AdapterCache::Lease(AdapterVersionId id, TimePoint now
   LORAD_CHECK(entry.resident);
   leased_ += entry.leases++ == 0 ? 1 : 0;
   entry.last_use = now;
-  // The first lease is the use that FinishLoad counted.
-  if (std::exchange(entry.leased_before, true)) queue_->Use(&entry);
+  if (!std::exchange(entry.awaited, false)) queue_->Use(&entry);
   Requeue(&entry);
   return entry.image.ids();
 }

@@ -103,7 +103,6 @@ class AdapterCache final : public EvictionQueue::Owner {
     bool resident = false;
     bool retired = false;
     bool pinned = false;
-    bool leased_before = false;  // since it was loaded
     uint32_t leases = 0;
     TimePoint last_use;
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "memory/base/check.h"
@@ -11,14 +12,29 @@ namespace lorad {
 
 EvictionQueue::~EvictionQueue() { LORAD_CHECK(queue_.empty()); }
 
+double EvictionQueue::ShareOfPool(const Item& item) const {
+  return static_cast<double>(item.pages) / pool_->total_pages();
+}
+
+void EvictionQueue::Learn(const Item& item, bool wanted_again) {
+  double& again = item.owner->again_;
+  again += std::min(1.0, ShareOfPool(item) / kMemory) * ((wanted_again ? 1 : 0) - again);
+}
+
 void EvictionQueue::Use(Item* item, double uses) {
-  item->uses += uses;
+  if (item->newcomer && item->uses > 0 && uses >= 0.5) {
+    item->newcomer = false;
+    Learn(*item, /*wanted_again=*/true);
+  }
+  item->uses = item->uses * std::exp2((item->used_at - turns_) / kMemory) + uses;
   Touch(item);
 }
 
 void EvictionQueue::Touch(Item* item) {
   auto place = item->queued ? queue_.extract(item) : decltype(queue_)::node_type();
-  item->score = age_ + item->uses * item->seconds / item->pages;
+  const double expected = item->newcomer && !item->awaited ? item->owner->again_ : 1;
+  item->used_at = turns_;
+  item->score = std::log2(expected * item->uses * item->seconds / item->pages) + turns_ / kMemory;
   item->order = ++order_;
   if (!place.empty()) queue_.insert(std::move(place));
 }
@@ -39,7 +55,8 @@ bool EvictionQueue::MakeRoom(uint32_t free_pages) {
   while (pool_->free_pages() < free_pages && !queue_.empty()) {
     Item* item = *queue_.begin();
     Take(item);
-    age_ = std::max(age_, item->score);  // a parent may be worth less than its last child was
+    turns_ += ShareOfPool(*item);
+    if (item->newcomer) Learn(*item, /*wanted_again=*/false);
     item->owner->Evict(item);
   }
   return pool_->free_pages() >= free_pages;

@@ -25,7 +25,7 @@ struct Case {
 };
 
 void Run(const Case& c) {
-  const std::vector<Policy> policies = {
+  std::vector<Policy> policies = {
       {.name = "unified"},
       {.name = "shared LRU", .lru = true},
       {.name = "split 10/90 LRU", .lru = true, .adapter_share = 0.1},
@@ -33,8 +33,9 @@ void Run(const Case& c) {
       {.name = "split 50/50 LRU", .lru = true, .adapter_share = 0.5},
       {.name = "drop at once", .drop_at_once = true},
   };
+  if (getenv("ONLY")) policies.resize(1);
   const Result best = Replay(c.trace, *c.machine, 4'000'000, {.name = "unbounded", .lru = true});
-  fmt::print(
+  if (!getenv("ONLY")) fmt::print(
       "\n{} ({} requests, {} pages; with an endless pool: hit {:.2f} {:.2f}, load {:.2f} s, "
       "prefill {:.2f} s)\n",
       c.name, c.trace.size(), c.pages, double(best.adapter_hits) / best.adapter_lookups,
@@ -48,7 +49,7 @@ void Run(const Case& c) {
     const Result r = Replay(c.trace, *c.machine, c.pages, policy);
     const double reload = r.load_s - best.load_s, recompute = r.prefill_s - best.prefill_s;
     if (ours == 0) ours = reload + recompute;
-    fmt::print(
+    if (getenv("ONLY")) fmt::print("{},{:.2f}\n", c.name, reload + recompute); else fmt::print(
         "  {:<16} adapters {:5.3f}  tokens {:5.3f}  reload {:8.2f}  recompute {:8.2f}  total "
         "{:8.2f}  x {:6.2f}  wait {:.0f}\n",
         policy.name, double(r.adapter_hits) / r.adapter_lookups,
@@ -79,6 +80,13 @@ void Main() {
         o.arrivals.rate = rate / 2;
         Run({fmt::format("{} {} mixed alpha {}", m->name, tight ? "tight" : "loose", alpha), m,
              pages, MakeTrace(o, m->step_s)});
+      }
+      for (double alpha : {0.1, 0.3}) {
+        TraceOptions o{.arrivals = {.adapters = h ? 400 : 100, .alpha = alpha, .rate = rate, .duration_s = 400, .input={8,512}, .output={8,h?512:256}}};
+        TraceOptions o2 = o; o2.system_tokens=400; o2.conversations = 0.25; o2.scans = 0.05; o2.arrivals.rate = rate/2; o2.arrivals.seed = 7;
+        Run({fmt::format("{} {} late mixed {}", m->name, tight ? "tight" : "loose", alpha), m, pages, Shift(o, o2, m->step_s)});
+        o2.system_tokens = 0; o2.scans = 0; o2.conversations = 0.5; o2.arrivals.rate = rate/4;
+        Run({fmt::format("{} {} late conv {}", m->name, tight ? "tight" : "loose", alpha), m, pages, Shift(o, o2, m->step_s)});
       }
       TraceOptions first{.arrivals = {.adapters = h ? 400 : 100,
                                       .alpha = 1,

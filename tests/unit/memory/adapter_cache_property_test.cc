@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
 #include <utility>
@@ -91,10 +92,10 @@ class CacheModel {
  private:
   struct Adapter {
     uint32_t pages = 0;
-    bool loading = false, retired = false, pinned = false, leased_before = false;
+    bool loading = false, retired = false, pinned = false, awaited = false, newcomer = true;
     int leases = 0;
     TimePoint last_use;
-    double seconds = 0, uses = 0, score = 0;
+    double seconds = 0, uses = 0, used_at = 0, score = 0;
     uint64_t order = 0;  // when it was scored last
     std::vector<uint32_t> ids;
     bool idle() const { return !loading && leases == 0; }
@@ -116,9 +117,23 @@ class CacheModel {
     return least;
   }
 
+  void Use(Adapter* adapter) {
+    adapter->uses = 1 + adapter->uses * std::exp2((adapter->used_at - turns_) / 0.25);
+    if (adapter->uses > 1) Learn(adapter, 1);
+    Score(adapter);
+  }
+
   void Score(Adapter* adapter) {
-    adapter->score = age_ + adapter->uses * adapter->seconds / adapter->pages;
+    const double expected = adapter->newcomer && !adapter->awaited ? again_ : 1;
+    adapter->used_at = turns_;
+    adapter->score =
+        std::log2(expected * adapter->uses * adapter->seconds / adapter->pages) + turns_ / 0.25;
     adapter->order = ++order_;
+  }
+
+  void Learn(Adapter* adapter, double outcome) {
+    if (!std::exchange(adapter->newcomer, false)) return;
+    again_ += std::min(1.0, adapter->pages / (0.25 * kPages)) * (outcome - again_);
   }
 
   void Leave(AdapterVersionId id) {
@@ -131,7 +146,8 @@ class CacheModel {
     for (const auto& [id, adapter] : model_) free_pages -= adapter.pages;
     for (AdapterVersionId id; free_pages < goal && (id = Least()) != 0;) {
       free_pages += model_.at(id).pages;
-      age_ = std::max(age_, model_.at(id).score);
+      turns_ += static_cast<double>(model_.at(id).pages) / kPages;
+      Learn(&model_.at(id), 0);
       Leave(id);
       ++evictions_;
     }
@@ -171,14 +187,10 @@ class CacheModel {
     adapter->seconds = Below(4) * adapter->pages * 0.25;  // ties are likely
     cache_.FinishLoad(id, adapter->seconds, now_);
     adapter->loading = false;
-    adapter->uses = 1;
-    BecomeIdle(id, adapter);
-  }
-
-  void BecomeIdle(AdapterVersionId id, Adapter* adapter) {
-    if (adapter->retired) return Leave(id);
     adapter->last_use = now_;
-    Score(adapter);
+    if (adapter->retired) return Leave(id);
+    adapter->awaited = true;
+    Use(adapter);
   }
 
   void Lease(AdapterVersionId id, Adapter* adapter) {
@@ -186,14 +198,15 @@ class CacheModel {
     ASSERT_TRUE(std::equal(ids.begin(), ids.end(), adapter->ids.begin(), adapter->ids.end()));
     ++adapter->leases;
     adapter->last_use = now_;
-    adapter->uses += adapter->leased_before;
-    adapter->leased_before = true;
+    if (!std::exchange(adapter->awaited, false)) Use(adapter);
   }
 
   void Release(AdapterVersionId id, Adapter* adapter) {
     cache_.Release(id, now_);
     adapter->last_use = now_;
-    if (--adapter->leases == 0) BecomeIdle(id, adapter);
+    if (--adapter->leases > 0) return;
+    if (adapter->retired) return Leave(id);
+    Score(adapter);
   }
 
   void Pin(AdapterVersionId id, Adapter* adapter) {
@@ -236,7 +249,7 @@ class CacheModel {
   std::map<AdapterVersionId, Adapter> model_;
   std::vector<AdapterVersionId> left_;
   uint64_t evictions_ = 0, order_ = 0;
-  double age_ = 0;
+  double turns_ = 0, again_ = 0.1;
   int refused_ = 0;
 };
 

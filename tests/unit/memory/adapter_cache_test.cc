@@ -25,10 +25,12 @@ class AdapterCacheTest : public testing::Test {
   std::span<const uint32_t> BeginLoad(AdapterVersionId id, uint32_t pages, int tick) {
     return cache_.BeginLoad(id, pages, pool_.free_pages() + cache_.evictable_pages(), At(tick));
   }
-  // Loads `id`, at one second a page.
+  // Loads `id`, at one second a page, and serves the request that it was for.
   void Load(AdapterVersionId id, uint32_t pages, int tick) {
     ASSERT_THAT(BeginLoad(id, pages, tick), SizeIs(pages));
     cache_.FinishLoad(id, pages, At(tick));
+    cache_.Lease(id, At(tick));
+    cache_.Release(id, At(tick));
   }
 
   PagePool pool_{10, 1};
@@ -144,13 +146,25 @@ TEST_F(AdapterCacheTest, KeepsWhatIsUsedMoreAndWhatTakesLongerToLoad) {
 }
 
 TEST_F(AdapterCacheTest, TheFirstLeaseIsTheUseThatTheLoadWasFor) {
+  const double again = cache_.again();
   Load(1, 2, 1);
-  Load(2, 2, 2);
-  cache_.Lease(2, At(3));
-  cache_.Release(2, At(3));
+  EXPECT_DOUBLE_EQ(cache_.again(), again);
+  cache_.Lease(1, At(2));
+  EXPECT_GT(cache_.again(), again);
+}
+
+TEST_F(AdapterCacheTest, WhatWasLoadedForARequestIsKeptUntilItComes) {
+  ASSERT_THAT(BeginLoad(1, 2, 1), SizeIs(2));
+  cache_.FinishLoad(1, 2, At(2));
+  Load(2, 2, 3);
+  EXPECT_TRUE(queue_.MakeRoom(8));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(2));
   Load(3, 2, 4);
+  cache_.Lease(1, At(5));
+  cache_.Release(1, At(5));
+  Load(4, 2, 6);
   EXPECT_TRUE(queue_.MakeRoom(10));
-  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(1, 2, 3));  // in order of time: one use each
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(3, 1, 4));  // all alike now
 }
 
 TEST_F(AdapterCacheTest, APinnedImageIsNotEvicted) {

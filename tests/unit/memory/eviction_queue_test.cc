@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <cmath>
 #include <deque>
 #include <vector>
 
@@ -86,12 +86,13 @@ TEST_F(EvictionQueueTest, WhatSavesLeastSecondsAPageGoesFirst) {
 
 TEST_F(EvictionQueueTest, UsesCountAndSoDoPartsOfThem) {
   EvictionQueue::Item* one = things_.Queued(1, 1, 1);
-  things_.Queued(2, 1, 1);
+  EvictionQueue::Item* two = things_.Queued(2, 1, 1);
   EvictionQueue::Item* three = things_.Queued(3, 1, 1);
   queue_.Use(one);
-  queue_.Use(three, 0.5);
-  EXPECT_THAT(one->score, DoubleEq(2));
-  EXPECT_THAT(three->score, DoubleEq(1.5));
+  queue_.Use(two, 0.5);
+  queue_.Use(three, 0.75);
+  EXPECT_THAT(one->score, DoubleEq(1));  // log2
+  EXPECT_THAT(two->score, DoubleEq(std::log2(1.5)));
   EXPECT_TRUE(queue_.MakeRoom(20));
   EXPECT_THAT(things_.evicted, ElementsAre(2, 3, 1));
 }
@@ -126,17 +127,83 @@ TEST_F(EvictionQueueTest, WhatIsNotInTheQueueStays) {
   EXPECT_TRUE(queue_.MakeRoom(20));
 }
 
-TEST_F(EvictionQueueTest, AgeLetsWhatWasPopularOnceGoInTheEnd) {
+TEST_F(EvictionQueueTest, AUseCountsHalfAfterAQuarterOfThePoolWasEvicted) {
   EvictionQueue::Item* old = things_.Queued(1, 1, 1);
-  for (int i = 0; i < 4; ++i) queue_.Use(old);  // score 5
-  for (int name = 2; name < 10; ++name) {
-    things_.Queued(name, 1, 1);
-    ASSERT_TRUE(queue_.MakeRoom(19));
+  queue_.Use(old, 3);
+  EXPECT_THAT(old->score, DoubleEq(2));
+  things_.Queued(2, 5, 0.001);
+  EXPECT_TRUE(queue_.MakeRoom(19));
+  EXPECT_THAT(queue_.turns(), DoubleEq(0.25));
+
+  const auto used = [&](int name, double uses) {
+    EvictionQueue::Item* item = things_.Queued(name, 1, 1);
+    queue_.Use(item, uses - 1);
+  };
+  used(3, 2);
+  used(4, 1.875);
+  used(5, 2.125);
+  EXPECT_TRUE(queue_.MakeRoom(20));
+  EXPECT_THAT(things_.evicted, ElementsAre(2, 4, 1, 3, 5));
+}
+
+TEST_F(EvictionQueueTest, UsesFadeBeforeNewOnesAreAdded) {
+  EvictionQueue::Item* item = things_.Queued(1, 1, 1);
+  queue_.Use(item, 3);
+  things_.Queued(2, 10, 0.001);
+  EXPECT_TRUE(queue_.MakeRoom(19));  // half the pool: 4 uses count as one
+  queue_.Use(item);
+  EXPECT_THAT(item->score, DoubleEq(std::log2(2) + 2));
+}
+
+TEST_F(EvictionQueueTest, LearnsWhatBecomesOfNewcomers) {
+  EXPECT_THAT(things_.again(), DoubleEq(0.1));
+  EvictionQueue::Item* wanted = things_.Queued(1, 2, 1);
+  queue_.Use(wanted, 0.25);
+  EXPECT_TRUE(wanted->newcomer);
+  EXPECT_THAT(things_.again(), DoubleEq(0.1));
+  queue_.Use(wanted, 0.5);
+  EXPECT_FALSE(wanted->newcomer);
+  EXPECT_THAT(things_.again(), DoubleEq(0.1 + 0.4 * 0.9));  // 2 of the 5 pages of a quarter
+  queue_.Use(wanted);
+  EXPECT_THAT(things_.again(), DoubleEq(0.46));
+  things_.Queued(2, 1, 0.001);
+  things_.Queued(3, 1, 100);
+  EXPECT_TRUE(queue_.MakeRoom(17));
+  EXPECT_THAT(things_.evicted, ElementsAre(2));
+  EXPECT_THAT(things_.again(), DoubleEq(0.46 * 0.8));
+  EXPECT_TRUE(queue_.MakeRoom(19));
+  EXPECT_THAT(things_.evicted, ElementsAre(2, 1));
+  EXPECT_THAT(things_.again(), DoubleEq(0.46 * 0.8));  // it was none any more
+  things_.Queued(4, 9, 1000);
+  EXPECT_TRUE(queue_.MakeRoom(20));
+  EXPECT_THAT(things_.again(), DoubleEq(0));
+}
+
+TEST_F(EvictionQueueTest, AScanDoesNotDriveOutWhatIsUsed) {
+  FakeOwner scans(&pool_, &queue_);
+  EvictionQueue::Item* cheap = things_.Queued(0, 2, 2);
+  queue_.Use(cheap);
+  for (int name = 1; name <= 200; ++name) {
+    ASSERT_TRUE(queue_.MakeRoom(1));
+    scans.Queued(name, 1, 30);
+    if (name % 10 == 0) queue_.Use(cheap);
   }
-  // Each newcomer starts one above the last to go: the fifth is worth what the old one is, and the
-  // old one was scored before.
-  EXPECT_THAT(things_.evicted, ElementsAre(2, 3, 4, 5, 1, 6, 7, 8));
-  EXPECT_THAT(queue_.age(), DoubleEq(6));
+  EXPECT_LT(scans.again(), 0.001);
+  EXPECT_THAT(things_.evicted, IsEmpty());
+}
+
+TEST_F(EvictionQueueTest, ANewcomerThatIsAwaitedCountsInFull) {
+  EvictionQueue::Item* awaited = things_.Add(1, 1, 1);
+  awaited->awaited = true;
+  queue_.Use(awaited);
+  queue_.Put(awaited);
+  things_.Queued(2, 1, 8);
+  EXPECT_THAT(awaited->score, DoubleEq(0));
+  EXPECT_TRUE(queue_.MakeRoom(19));
+  EXPECT_THAT(things_.evicted, ElementsAre(2));
+  awaited->awaited = false;
+  queue_.Touch(awaited);
+  EXPECT_LT(awaited->score, -3);
 }
 
 TEST_F(EvictionQueueTest, TouchScoresAnewWithoutAUse) {
@@ -146,21 +213,23 @@ TEST_F(EvictionQueueTest, TouchScoresAnewWithoutAUse) {
   EXPECT_THAT(one->uses, DoubleEq(1));
   EXPECT_TRUE(queue_.MakeRoom(19));
   EXPECT_THAT(things_.evicted, ElementsAre(2));
+  const double score = one->score;
+  queue_.Use(one);
   queue_.Touch(one);
-  EXPECT_THAT(one->score, DoubleEq(2));
+  EXPECT_GT(one->score, score);
+  EXPECT_LT(one->uses, 2);
 }
 
 TEST_F(EvictionQueueTest, PutKeepsTheScore) {
   EvictionQueue::Item* parent = things_.Add(1, 1, 1);
   queue_.Use(parent);
+  const double score = parent->score;
   EvictionQueue::Item* child = things_.Queued(2, 1, 1.5);
   FakeOwner::SetParent(child, parent);
   things_.Queued(3, 1, 1.75);
   EXPECT_TRUE(queue_.MakeRoom(20));
-  // The parent comes in with its 1, below what went before it; age does not fall.
-  EXPECT_THAT(things_.evicted, ElementsAre(2, 1, 3));
-  EXPECT_THAT(parent->score, DoubleEq(1));
-  EXPECT_THAT(queue_.age(), DoubleEq(1.75));
+  EXPECT_THAT(things_.evicted, ElementsAre(2, 1, 3));  // the parent comes in with its 1
+  EXPECT_THAT(parent->score, DoubleEq(score));
 }
 
 using EvictionQueueDeathTest = EvictionQueueTest;

@@ -333,10 +333,9 @@ TEST_F(PrefixCacheTest, CopyingCountsAsThePartOfAUseThatItIs) {
   Keep("aaaa");
   Keep("bbbb");
   Keep("cccc");
-  { auto [sequence, hit] = Acquire("abcd"); }  // a quarter
+  { auto [sequence, hit] = Acquire("aaab"); }  // three quarters
   { auto [sequence, hit] = Acquire("bbcd"); }  // a half
-  { auto [sequence, hit] = Acquire("abcd"); }
-  { auto [sequence, hit] = Acquire("abcd"); }
+  { auto [sequence, hit] = Acquire("ccc", 1); }
   EXPECT_TRUE(queue_.MakeRoom(30));
   EXPECT_EQ(Tokens("cccc"), 0);
   EXPECT_TRUE(queue_.MakeRoom(31));

@@ -29,6 +29,8 @@ class UnifiedPoolTest : public testing::Test {
     ASSERT_THAT(pool_.adapters().BeginLoad(id, pages, pool_.available_pages(), kNow),
                 SizeIs(pages));
     pool_.adapters().FinishLoad(id, seconds, kNow);
+    pool_.adapters().Lease(id, kNow);
+    pool_.adapters().Release(id, kNow);
   }
   // Keeps `pages` whole pages of the token.
   void Keep(int32_t token, uint32_t pages) {
