@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kFormat = 1;
+constexpr int64_t kFormat = 2;
 constexpr char kNewFormatFile[] = "format.new";
 
 // Refuses a directory that holds anything but a store: what Open would clean up there is not ours.
@@ -48,28 +48,35 @@ absl::StatusOr<UniqueFd> Lock(const StoreLayout& layout) {
                     "STORE_LOCKED");
 }
 
-absl::Status CheckFormat(const Disk& disk, const StoreLayout& layout) {
+absl::Status WriteFormat(const Disk& disk, const StoreLayout& layout) {
+  const fs::path scratch = layout.root / kNewFormatFile;
+  LORAD_RETURN_IF_ERROR(disk.RemoveTree(scratch));
+  LORAD_RETURN_IF_ERROR(disk.WriteFile(scratch, fmt::format("{}\n", kFormat)));
+  LORAD_RETURN_IF_ERROR(disk.Rename(scratch, layout.format()));
+  return disk.SyncDirectory(layout.root);
+}
+
+// The format of what lies there; of a new store, after writing it.
+absl::StatusOr<int64_t> CheckFormat(const Disk& disk, const StoreLayout& layout) {
   absl::StatusOr<std::string> text = disk.ReadFile(layout.format(), 32);
   if (absl::IsNotFound(text.status())) {
-    const fs::path scratch = layout.root / kNewFormatFile;
-    LORAD_RETURN_IF_ERROR(disk.RemoveTree(scratch));
-    LORAD_RETURN_IF_ERROR(disk.WriteFile(scratch, fmt::format("{}\n", kFormat)));
-    LORAD_RETURN_IF_ERROR(disk.Rename(scratch, layout.format()));
-    LORAD_RETURN_IF_ERROR(disk.SyncDirectory(layout.root));
+    LORAD_RETURN_IF_ERROR(WriteFormat(disk, layout));
     const absl::Status status = disk.SyncDirectory(layout.root.parent_path());
-    return absl::IsPermissionDenied(status) ? absl::OkStatus() : status;  // may not be ours to read
+    if (absl::IsPermissionDenied(status)) return kFormat;  // it may not be ours to read
+    LORAD_RETURN_IF_ERROR(status);
+    return kFormat;
   }
   LORAD_RETURN_IF_ERROR(text.status());
   if (!text->empty() && text->back() == '\n') text->pop_back();
   const int64_t format = ParseVersionNumber(*text);
-  if (format == kFormat) return absl::OkStatus();
   if (format == 0) {
     return WithReason(absl::DataLossError(fmt::format("{} does not hold a format's number",
                                                       layout.format().string())),
                       "STORE_CORRUPT");
   }
+  if (format <= kFormat) return format;
   return WithReason(absl::FailedPreconditionError(fmt::format(
-                        "the adapter store {} has format {}; this version of lorad reads {}",
+                        "the adapter store {} has format {}; this version of lorad reads up to {}",
                         layout.root.string(), format, kFormat)),
                     "STORE_FORMAT_UNSUPPORTED");
 }
@@ -89,8 +96,12 @@ absl::StatusOr<std::unique_ptr<AdapterStore>> AdapterStore::Open(const fs::path&
   LORAD_RETURN_IF_ERROR(disk.EnsureDirectory(layout.root));
   LORAD_RETURN_IF_ERROR(CheckIsStore(disk, layout));
   LORAD_ASSIGN_OR_RETURN(UniqueFd lock, Lock(layout));
-  LORAD_RETURN_IF_ERROR(CheckFormat(disk, layout));
-  LORAD_ASSIGN_OR_RETURN(RecoveredStore recovered, RecoverStore(disk, layout));
+  LORAD_ASSIGN_OR_RETURN(const int64_t format, CheckFormat(disk, layout));
+  LORAD_ASSIGN_OR_RETURN(RecoveredStore recovered,
+                         RecoverStore(disk, layout, options.keep_versions));
+  // What lies in a store of format 1 means the same in format 2. Until this line a lorad that knows
+  // only format 1 can still open it: nothing was written that it does not know.
+  if (format < kFormat) LORAD_RETURN_IF_ERROR(WriteFormat(disk, layout));
   return std::unique_ptr<AdapterStore>(
       new AdapterStore(layout, std::move(options), std::move(lock), std::move(recovered)));
 }

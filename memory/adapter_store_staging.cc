@@ -12,6 +12,7 @@
 #include "memory/adapter_store.h"
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
+#include "memory/sha256.h"
 
 namespace lorad {
 namespace {
@@ -92,12 +93,6 @@ absl::Status CheckSize(int64_t bytes, int64_t max_bytes, std::string_view field,
       "FILE_TOO_LARGE");
 }
 
-bool IsSha256(std::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
-}
-
 }  // namespace
 
 absl::StatusOr<StagedAdapter> AdapterStore::Begin(std::span<const DeclaredFile> files) {
@@ -148,10 +143,10 @@ absl::Status AdapterStore::Reserve(int64_t bytes) {
   LORAD_ASSIGN_OR_RETURN(const int64_t free_bytes, disk_.FreeBytes(layout_.adapters()));
   const std::lock_guard lock(mutex_);
   if (options_.max_store_bytes > 0 &&
-      stored_bytes_ + staged_bytes_ + bytes > options_.max_store_bytes) {
+      index_.bytes() + staged_bytes_ + bytes > options_.max_store_bytes) {
     return WithReason(absl::ResourceExhaustedError(fmt::format(
                           "the adapter has {} bytes; {} of the store's {} are taken", bytes,
-                          stored_bytes_ + staged_bytes_, options_.max_store_bytes)),
+                          index_.bytes() + staged_bytes_, options_.max_store_bytes)),
                       "STORE_FULL");
   }
   const int64_t available = free_bytes - unwritten_bytes_ - options_.min_free_bytes;

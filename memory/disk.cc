@@ -131,6 +131,25 @@ absl::Status Disk::Rename(const std::filesystem::path& from,
   return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : Failed(errno, "rename", from);
 }
 
+absl::Status Disk::Link(const std::filesystem::path& from, const std::filesystem::path& to) const {
+  int error = hook_ ? hook_("link", to) : 0;
+  // 0: a symbolic link is linked itself.
+  if (error == 0 && ::linkat(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), 0) != 0) error = errno;
+  switch (error) {
+    case 0:
+      return absl::OkStatus();
+    case EMLINK:
+    case EPERM:
+    case EXDEV:
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return WithReason(absl::UnimplementedError(Failed(error, "link", to).message()),
+                        "LINK_UNSUPPORTED");
+    default:
+      return Failed(error, "link", to);
+  }
+}
+
 absl::Status Disk::WriteFile(const std::filesystem::path& path, std::string_view bytes) const {
   LORAD_ASSIGN_OR_RETURN(const UniqueFd fd, Create(path));
   LORAD_RETURN_IF_ERROR(Write(fd, path, bytes));
@@ -172,17 +191,19 @@ absl::Status Disk::Read(const UniqueFd& fd, const std::filesystem::path& path, s
 absl::StatusOr<std::string> Disk::ReadFile(const std::filesystem::path& path,
                                            size_t max_bytes) const {
   LORAD_ASSIGN_OR_RETURN(const UniqueFd fd, Open(path));
+  struct stat info;
+  if (::fstat(fd.get(), &info) != 0) return Failed(errno, "stat", path);
+  if (static_cast<uint64_t>(info.st_size) > max_bytes) return Damaged(path, "is too long");
   std::string bytes;
-  LORAD_RETURN_IF_ERROR(Read(fd, path, max_bytes + 1, &bytes));
-  if (bytes.size() > max_bytes) return Damaged(path, "is too long");
+  LORAD_RETURN_IF_ERROR(Read(fd, path, static_cast<size_t>(info.st_size), &bytes));
   return bytes;
 }
 
-absl::StatusOr<int64_t> Disk::FileSize(const std::filesystem::path& path) const {
+absl::StatusOr<FileInfo> Disk::Stat(const std::filesystem::path& path) const {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return CannotRead("stat", path);
   if (!S_ISREG(info.st_mode)) return Damaged(path, "is no regular file");
-  return info.st_size;
+  return FileInfo{.bytes = info.st_size, .inode = info.st_ino};
 }
 
 absl::StatusOr<std::vector<std::string>> Disk::ListDirectory(

@@ -50,10 +50,16 @@ class UniqueFd {
 // or an I/O error Unavailable, ...
 absl::Status ErrnoStatus(int error, std::string_view what);
 
+struct FileInfo {
+  int64_t bytes = 0;
+  uint64_t inode = 0;  // which file it is, whatever its name
+};
+
 class Disk {
  public:
-  // Called with the operation ("mkdir", "create", "write", "sync", "sync_directory", "rename",
-  // "remove") and its path before it is done. Returns 0, or the errno that the operation shall fail
+  // Called with the operation ("mkdir", "create", "write", "sync", "sync_directory",
+  // "sync_filesystem", "rename", "link", "remove") and its path (of a rename the old name, of a
+  // link the new one) before it is done. Returns 0, or the errno that the operation shall fail
   // with.
   using Hook = std::function<int(std::string_view operation, const std::filesystem::path& path)>;
 
@@ -74,6 +80,9 @@ class Disk {
   // Makes all that was done to the file system of `path` durable, by whatever process.
   absl::Status SyncFileSystem(const std::filesystem::path& path) const;
   absl::Status Rename(const std::filesystem::path& from, const std::filesystem::path& to) const;
+  // Makes `to` another name of the file `from`, which may be of any kind. Unimplemented
+  // LINK_UNSUPPORTED if the file system has no hard links, or no more for this file.
+  absl::Status Link(const std::filesystem::path& from, const std::filesystem::path& to) const;
   // Create, Write and Sync of a whole small file.
   absl::Status WriteFile(const std::filesystem::path& path, std::string_view bytes) const;
   // Removes a file, or a directory with all that is in it. Nothing there is no error.
@@ -87,7 +96,7 @@ class Disk {
   // A whole file. DataLoss if it is longer than `max_bytes`.
   absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes) const;
   // DataLoss if it is no regular file, NotFound if it is not there.
-  absl::StatusOr<int64_t> FileSize(const std::filesystem::path& path) const;
+  absl::StatusOr<FileInfo> Stat(const std::filesystem::path& path) const;
   // Names in a directory, sorted. DataLoss if it is not a real directory.
   absl::StatusOr<std::vector<std::string>> ListDirectory(const std::filesystem::path& path) const;
   // Bytes that this user may still write to the file system.

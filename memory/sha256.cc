@@ -2,6 +2,8 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+
 #include "memory/base/check.h"
 
 namespace lorad {
@@ -29,6 +31,12 @@ std::string Sha256::Finish() {
     hex.push_back(kHex[digest[i] & 15]);
   }
   return hex;
+}
+
+bool IsSha256(std::string_view text) {
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
 }
 
 }  // namespace lorad

@@ -26,4 +26,7 @@ class Sha256 {
   std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
+// Whether `text` looks as Finish writes it.
+bool IsSha256(std::string_view text);
+
 }  // namespace lorad

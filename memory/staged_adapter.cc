@@ -99,7 +99,7 @@ absl::Status StagedAdapter::Sync() {
   return absl::OkStatus();
 }
 
-StoredFile StagedAdapter::Take(std::string_view name) const {
+StoredFile StagedAdapter::Arrived(std::string_view name) const {
   const File& file = files_[files_[0].name == name ? 0 : 1];
   LORAD_CHECK(file.name == name);
   return {.bytes = file.bytes, .sha256 = file.sha256};

@@ -44,6 +44,11 @@ class StagedAdapter {
   // of a Write.
   absl::Status CheckComplete() const;
 
+  // What arrived, for a caller who asks whether it is stored already. REQUIRES: CheckComplete is
+  // OK.
+  StoredFile config() const { return Arrived(kAdapterConfigFile); }
+  StoredFile weights() const { return Arrived(kAdapterWeightsFile); }
+
   // The directory with the files, as far as they were written.
   const std::filesystem::path& path() const { return path_; }
 
@@ -63,7 +68,7 @@ class StagedAdapter {
   absl::Status Append(File* file, std::string_view bytes);
   // Makes the files durable and closes them.
   absl::Status Sync();
-  StoredFile Take(std::string_view name) const;
+  StoredFile Arrived(std::string_view name) const;
   int64_t declared_bytes() const { return files_[0].bytes + files_[1].bytes; }
   int64_t unwritten_bytes() const;
   void Discard();

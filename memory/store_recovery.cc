@@ -3,18 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
-#include "memory/base/error_detail.h"
+#include "absl/container/flat_hash_map.h"
 #include "memory/base/status_macros.h"
+#include "memory/sha256.h"
+#include "memory/store_manifest.h"
 
 namespace lorad {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr size_t kMaxManifestBytes = 64 << 10;
 
 bool Exists(const fs::path& path) {
   std::error_code error;
@@ -26,13 +29,21 @@ bool IsDirectory(const fs::path& path) {
   return fs::is_directory(fs::symlink_status(path, error));
 }
 
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsNotFound(status);
+}
+
 class Recoverer {
  public:
-  Recoverer(const Disk& disk, const StoreLayout& layout) : disk_(disk), layout_(layout) {}
+  Recoverer(const Disk& disk, const StoreLayout& layout, int keep_versions)
+      : disk_(disk),
+        layout_(layout),
+        keep_versions_(static_cast<size_t>(keep_versions)),
+        store_{.index = StoreIndex(keep_versions), .report = {}} {}
 
   absl::StatusOr<RecoveredStore> Run() {
-    for (const fs::path& directory :
-         {layout_.adapters(), layout_.staging(), layout_.trash(), layout_.quarantine()}) {
+    for (const fs::path& directory : {layout_.blobs(), layout_.adapters(), layout_.staging(),
+                                      layout_.trash(), layout_.quarantine()}) {
       LORAD_RETURN_IF_ERROR(disk_.EnsureDirectory(directory));
     }
     LORAD_RETURN_IF_ERROR(EmptyStaging());
@@ -40,22 +51,25 @@ class Recoverer {
     LORAD_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                            disk_.ListDirectory(layout_.adapters()));
     for (const std::string& name : names) {
-      if (!ValidateAdapterId(name).ok() || !IsDirectory(layout_.adapters() / name)) {
+      const std::string id = IdOfDirectory(name);
+      if (id.empty() || !IsDirectory(layout_.adapters() / name)) {
         LORAD_RETURN_IF_ERROR(
             MoveToQuarantine(layout_.adapters() / name, "unknown", "is no adapter's directory"));
       } else {
-        LORAD_RETURN_IF_ERROR(RecoverAdapter(name));
+        LORAD_RETURN_IF_ERROR(RecoverAdapter(id));
       }
     }
+    LORAD_RETURN_IF_ERROR(RecoverBlobs());
     // What the process before us renamed but did not come to sync is served from now on.
     LORAD_RETURN_IF_ERROR(disk_.SyncFileSystem(layout_.root));
     return std::move(store_);
   }
 
  private:
-  // What lies in adapters/ID/.
+  // What lies in an adapter's directory.
   struct Found {
     int64_t removed_through = 0;
+    bool has_settings = false;
     std::vector<int64_t> versions;  // ascending
     int64_t last_version() const {
       return std::max(removed_through, versions.empty() ? 0 : versions.back());
@@ -86,6 +100,13 @@ class Recoverer {
     return absl::OkStatus();
   }
 
+  absl::Status MoveVersionToQuarantine(const std::string& id, int64_t version,
+                                       const absl::Status& reason) {
+    return MoveToQuarantine(layout_.Version(id, version),
+                            fmt::format("{}.{}", DirectoryName(id), version),
+                            std::string(reason.message()));
+  }
+
   absl::StatusOr<Found> Scan(const std::string& id) {
     Found found;
     LORAD_ASSIGN_OR_RETURN(const std::vector<std::string> names,
@@ -99,120 +120,211 @@ class Recoverer {
         if (found.removed_through == 0) {
           return absl::DataLossError("removed_through does not hold a number");
         }
+      } else if (name == kSettingsFile) {
+        found.has_settings = true;
       } else if (const int64_t version = ParseVersionNumber(name);
                  version > 0 && IsDirectory(path)) {
         found.versions.push_back(version);
       } else {
         LORAD_RETURN_IF_ERROR(
-            MoveToQuarantine(path, id + ".unknown", "is no version of the adapter"));
+            MoveToQuarantine(path, DirectoryName(id) + ".unknown", "is no version of the adapter"));
       }
     }
     std::sort(found.versions.begin(), found.versions.end());
     return found;
   }
 
-  // A version as its manifest and its files' sizes tell it; DataLoss if they disagree.
-  absl::StatusOr<StoredVersion> Inspect(const std::string& id, int64_t version) {
+  bool HasManifest(const std::string& id, int64_t version) const {
+    return Exists(layout_.Version(id, version) / kManifestFile);
+  }
+
+  // A version as its manifest and its files' sizes tell it; DataLoss or NotFound if they disagree.
+  absl::StatusOr<Manifest> Inspect(const std::string& id, int64_t version) {
     const fs::path path = layout_.Version(id, version);
     LORAD_ASSIGN_OR_RETURN(const std::string text,
                            disk_.ReadFile(path / kManifestFile, kMaxManifestBytes));
-    LORAD_ASSIGN_OR_RETURN(StoredVersion stored, ParseManifest(text, id, version));
-    stored.path = path;
-    for (const auto& [name, file] : {std::pair(kAdapterConfigFile, &stored.config),
-                                     std::pair(kAdapterWeightsFile, &stored.weights)}) {
-      LORAD_ASSIGN_OR_RETURN(const int64_t bytes, disk_.FileSize(path / name));
-      if (bytes != file->bytes) {
+    LORAD_ASSIGN_OR_RETURN(Manifest manifest, ParseManifest(text, id, version));
+    for (const auto& [name, file] : {std::pair(kAdapterConfigFile, &manifest.version.config),
+                                     std::pair(kAdapterWeightsFile, &manifest.version.weights)}) {
+      LORAD_ASSIGN_OR_RETURN(const FileInfo info, disk_.Stat(path / name));
+      if (info.bytes != file->bytes) {
         return absl::DataLossError(
-            fmt::format("{} has {} bytes, not {}", name, bytes, file->bytes));
+            fmt::format("{} has {} bytes, not {}", name, info.bytes, file->bytes));
       }
+      file->inode = info.inode;
     }
-    return stored;
+    return manifest;
   }
 
   absl::Status RecoverAdapter(const std::string& id) {
     absl::StatusOr<Found> scanned = Scan(id);
     if (absl::IsDataLoss(scanned.status())) {
-      return MoveToQuarantine(layout_.Adapter(id), id, std::string(scanned.status().message()));
+      return MoveToQuarantine(layout_.Adapter(id), DirectoryName(id),
+                              std::string(scanned.status().message()));
     }
     LORAD_RETURN_IF_ERROR(scanned.status());
     const Found& found = *scanned;
-    StoreEntry entry{.last_version = found.last_version(), .current = {}, .lingering = {}};
-
-    const auto newest = std::find_if(
-        found.versions.rbegin(), found.versions.rend(),
-        [&](int64_t version) { return Exists(layout_.Version(id, version) / kManifestFile); });
-    if (newest != found.versions.rend() && *newest > found.removed_through) {
-      absl::StatusOr<StoredVersion> current = Inspect(id, *newest);
-      if (absl::IsDataLoss(current.status()) || absl::IsNotFound(current.status())) {
-        LORAD_RETURN_IF_ERROR(QuarantineVersions(id, found, current.status()));
-      } else {
-        LORAD_RETURN_IF_ERROR(current.status());
-        entry.current = *std::move(current);
-      }
-    }
+    StoreEntry entry{.last_version = found.last_version(),
+                     .removed_through = found.removed_through,
+                     .unsettled = false,
+                     .adapter = {},
+                     .lingering = {}};
+    LORAD_RETURN_IF_ERROR(RecoverVersions(id, found, &entry));
+    LORAD_RETURN_IF_ERROR(RecoverSettings(id, found, &entry));
     LORAD_RETURN_IF_ERROR(DeleteOthers(id, found, entry));
-    if (!entry.current && found.removed_through == 0 && !Exists(RemovedThrough(id))) {
+    if (!entry.adapter && entry.removed_through == 0) {
       return disk_.RemoveTree(layout_.Adapter(id));  // a Commit that got no further
     }
-    store_.entries.emplace(id, std::move(entry));
+    store_.index.Recover(id, std::move(entry));
     return absl::OkStatus();
   }
 
-  // The current version is damaged. It goes with all before it, so that none of them comes back.
-  absl::Status QuarantineVersions(const std::string& id, const Found& found,
-                                  const absl::Status& reason) {
+  absl::Status RecoverVersions(const std::string& id, const Found& found, StoreEntry* entry) {
+    const auto newest = std::find_if(found.versions.rbegin(), found.versions.rend(),
+                                     [&](int64_t version) { return HasManifest(id, version); });
+    if (newest == found.versions.rend() || *newest <= found.removed_through) {
+      return absl::OkStatus();
+    }
+    absl::StatusOr<Manifest> current = Inspect(id, *newest);
+    if (IsDamage(current.status())) {
+      LORAD_RETURN_IF_ERROR(QuarantineAll(id, found, *newest, current.status()));
+      entry->removed_through = found.last_version();
+      return absl::OkStatus();
+    }
+    LORAD_RETURN_IF_ERROR(current.status());
+    entry->adapter = {.current = std::move(current->version),
+                      .kept = {},
+                      .settings = std::move(current->settings),
+                      .revision = current->revision};
+    std::vector<StoredVersion>* kept = &entry->adapter->kept;
+    for (auto at = newest + 1; at != found.versions.rend() && *at > found.removed_through; ++at) {
+      if (kept->size() == keep_versions_) break;
+      if (!HasManifest(id, *at)) continue;
+      absl::StatusOr<Manifest> manifest = Inspect(id, *at);
+      if (IsDamage(manifest.status())) {
+        LORAD_RETURN_IF_ERROR(MoveVersionToQuarantine(id, *at, manifest.status()));
+        continue;
+      }
+      LORAD_RETURN_IF_ERROR(manifest.status());
+      kept->push_back(std::move(manifest->version));
+    }
+    kept->shrink_to_fit();
+    return absl::OkStatus();
+  }
+
+  // The current version, `newest`, is damaged. All go, so that none before it comes back: it goes
+  // last, when its number is safe, so that we come here again if we do not get so far.
+  absl::Status QuarantineAll(const std::string& id, const Found& found, int64_t newest,
+                             const absl::Status& reason) {
     for (const int64_t version : found.versions) {
-      LORAD_RETURN_IF_ERROR(MoveToQuarantine(layout_.Version(id, version),
-                                             fmt::format("{}.{}", id, version),
+      if (version == newest) continue;
+      LORAD_RETURN_IF_ERROR(MoveVersionToQuarantine(id, version, reason));
+    }
+    if (found.has_settings) {
+      LORAD_RETURN_IF_ERROR(MoveToQuarantine(layout_.Settings(id), DirectoryName(id) + ".settings",
                                              std::string(reason.message())));
     }
-    return WriteRemovedThrough(disk_, layout_, id, found.last_version(),
-                               layout_.staging() / "recovery");
+    bool replaced = false;
+    LORAD_RETURN_IF_ERROR(ReplaceFile(disk_, layout_.staging() / "recovery",
+                                      layout_.RemovedThrough(id),
+                                      RemovedThroughText(found.last_version()), &replaced));
+    return MoveVersionToQuarantine(id, newest, reason);
+  }
+
+  absl::Status RecoverSettings(const std::string& id, const Found& found, StoreEntry* entry) {
+    if (!found.has_settings) return absl::OkStatus();
+    const fs::path path = layout_.Settings(id);
+    if (!entry->adapter) return disk_.RemoveTree(path);  // of an adapter that was deleted
+    absl::StatusOr<SettingsRecord> record = ReadSettings(path);
+    if (record.ok() && record->version > entry->adapter->current.version) {
+      record = absl::DataLossError("settings of a version that is not there");
+    }
+    if (IsDamage(record.status())) {
+      return MoveToQuarantine(path, DirectoryName(id) + ".settings",
+                              std::string(record.status().message()));
+    }
+    LORAD_RETURN_IF_ERROR(record.status());
+    if (record->version <= entry->removed_through) return disk_.RemoveTree(path);
+    if (record->revision > entry->adapter->revision) {
+      entry->adapter->settings = std::move(record->settings);
+      entry->adapter->revision = record->revision;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<SettingsRecord> ReadSettings(const fs::path& path) {
+    LORAD_ASSIGN_OR_RETURN(const std::string text, disk_.ReadFile(path, kMaxManifestBytes));
+    return ParseSettingsFile(text);
   }
 
   absl::Status DeleteOthers(const std::string& id, const Found& found, const StoreEntry& entry) {
+    const auto stays = [&](int64_t version) {
+      if (!entry.adapter) return false;
+      const std::vector<StoredVersion>& kept = entry.adapter->kept;
+      return entry.adapter->current.version == version ||
+             std::any_of(kept.begin(), kept.end(),
+                         [&](const StoredVersion& v) { return v.version == version; });
+    };
     for (const int64_t version : found.versions) {
       const fs::path path = layout_.Version(id, version);
-      if (!Exists(path) || (entry.current && entry.current->version == version)) continue;
-      ++(Exists(path / kManifestFile) ? store_.report.superseded : store_.report.unfinished);
+      if (stays(version) || !Exists(path)) continue;
+      const bool finished = HasManifest(id, version);
+      if (finished) {
+        const absl::Status status = Inspect(id, version).status();
+        if (IsDamage(status)) {  // it may be what QuarantineAll did not come to
+          LORAD_RETURN_IF_ERROR(MoveVersionToQuarantine(id, version, status));
+          continue;
+        }
+        LORAD_RETURN_IF_ERROR(status);
+      }
+      ++(finished ? store_.report.superseded : store_.report.unfinished);
       LORAD_RETURN_IF_ERROR(disk_.RemoveTree(path));
     }
     return absl::OkStatus();
   }
 
-  fs::path RemovedThrough(const std::string& id) const {
-    return layout_.Adapter(id) / kRemovedThroughFile;
+  // A blob stays if it is a file of a version, which says that the file has the blob's hash. What
+  // is left of a version that went, to the trash or to quarantine, is nothing to link to.
+  absl::Status RecoverBlobs() {
+    absl::flat_hash_map<uint64_t, std::string_view> hashes;  // by inode
+    for (const auto& [id, entry] : store_.index.entries()) {
+      if (!entry.adapter) continue;
+      const auto add = [&](const StoredVersion& version) {
+        hashes.emplace(version.config.inode, version.config.sha256);
+        hashes.emplace(version.weights.inode, version.weights.sha256);
+      };
+      add(entry.adapter->current);
+      for (const StoredVersion& version : entry.adapter->kept) add(version);
+    }
+    LORAD_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                           disk_.ListDirectory(layout_.blobs()));
+    for (const std::string& name : names) {
+      const fs::path path = layout_.Blob(name);
+      const absl::StatusOr<FileInfo> info = disk_.Stat(path);
+      if (absl::IsDataLoss(info.status()) || !IsSha256(name)) {
+        LORAD_RETURN_IF_ERROR(MoveToQuarantine(path, "blob.unknown", "is no file of an adapter"));
+        continue;
+      }
+      LORAD_RETURN_IF_ERROR(info.status());
+      const auto found = hashes.find(info->inode);
+      if (found != hashes.end() && found->second == name) continue;
+      ++store_.report.unused_blobs;
+      LORAD_RETURN_IF_ERROR(disk_.RemoveTree(path));
+    }
+    return absl::OkStatus();
   }
 
   const Disk& disk_;
   const StoreLayout& layout_;
+  const size_t keep_versions_;
   RecoveredStore store_;
 };
 
 }  // namespace
 
-absl::StatusOr<RecoveredStore> RecoverStore(const Disk& disk, const StoreLayout& layout) {
-  return Recoverer(disk, layout).Run();
-}
-
-absl::Status WriteRemovedThrough(const Disk& disk, const StoreLayout& layout, std::string_view id,
-                                 int64_t version, const fs::path& scratch) {
-  absl::Status status = disk.WriteFile(scratch, fmt::format("{}\n", version));
-  if (status.ok()) status = disk.Rename(scratch, layout.Adapter(id) / kRemovedThroughFile);
-  if (!status.ok()) {
-    disk.RemoveTree(scratch).IgnoreError();  // Open empties staging/ in any case
-    return status;
-  }
-  return disk.SyncDirectory(layout.Adapter(id));
-}
-
-absl::StatusOr<fs::path> QuarantineName(const StoreLayout& layout, std::string_view wish) {
-  for (int i = 0; i < 100'000; ++i) {
-    const fs::path path =
-        layout.quarantine() / (i == 0 ? std::string(wish) : fmt::format("{}.{}", wish, i));
-    if (!Exists(path)) return path;
-  }
-  return WithReason(absl::ResourceExhaustedError("quarantine/ is full"), "QUARANTINE_FULL");
+absl::StatusOr<RecoveredStore> RecoverStore(const Disk& disk, const StoreLayout& layout,
+                                            int keep_versions) {
+  return Recoverer(disk, layout, keep_versions).Run();
 }
 
 }  // namespace lorad

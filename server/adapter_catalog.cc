@@ -62,7 +62,7 @@ std::shared_ptr<const AdapterVersion> AdapterCatalog::Publish(
     std::unique_ptr<AdapterVersion> version, const StoredVersion& stored) {
   version->name = stored.id;
   version->version = stored.version;
-  version->path = stored.path;
+  version->path = parts_.store->PathOf(stored);
   version->sha256 = stored.weights.sha256;
   version->file_bytes = stored.bytes();
   version->create_time = stored.create_time;
@@ -99,12 +99,13 @@ std::shared_ptr<const AdapterVersion> AdapterCatalog::Publish(
 
 std::vector<std::string> AdapterCatalog::Recover() {
   std::vector<std::string> skipped;
-  for (const StoredVersion& stored : parts_.store->List()) {
-    auto version = Check(stored.path, AdapterCheck::kStructure);
+  for (const StoredAdapter& stored : parts_.store->List()) {
+    auto version = Check(parts_.store->PathOf(stored.current), AdapterCheck::kStructure);
     if (version.ok()) {
-      Publish(std::move(*version), stored);
+      Publish(std::move(*version), stored.current);
     } else {
-      skipped.push_back(fmt::format("{}: {}", stored.id, std::string(version.status().message())));
+      skipped.push_back(
+          fmt::format("{}: {}", stored.id(), std::string(version.status().message())));
     }
   }
   return skipped;
@@ -143,10 +144,11 @@ absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Commit(Sta
   LORAD_RETURN_IF_ERROR(CheckCreatable(id, replace));
   LORAD_RETURN_IF_ERROR(staged.CheckComplete());
   LORAD_ASSIGN_OR_RETURN(auto version, Check(staged.path(), AdapterCheck::kWhole));
-  LORAD_ASSIGN_OR_RETURN(const StoredVersion stored,
-                         parts_.store->Commit(std::move(staged), id,
-                                              replace ? IfExists::kReplace : IfExists::kRefuse));
-  return Publish(std::move(version), stored);
+  CommitOptions options;
+  options.if_exists = replace ? IfExists::kReplace : IfExists::kRefuse;
+  LORAD_ASSIGN_OR_RETURN(const StoredAdapter stored,
+                         parts_.store->Commit(std::move(staged), id, options));
+  return Publish(std::move(version), stored.current);
 }
 
 absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::CreateFromPath(

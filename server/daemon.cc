@@ -206,9 +206,9 @@ void Daemon::Parts::MakeEngine() {
 
 absl::Status Daemon::Parts::OpenAdapters() {
   LORAD_ASSIGN_OR_RETURN(
-      store,
-      AdapterStore::Open(config.state_dir,
-                         {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes)}));
+      store, AdapterStore::Open(config.state_dir,
+                                {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes),
+                                 .keep_versions = 0}));
   AdapterLimits limits;
   limits.max_rank = config.max_rank;
   std::vector<std::filesystem::path> roots(config.adapter_roots.begin(),

@@ -101,10 +101,7 @@ class StoreFaultTest : public StoreTest {
     EXPECT_GT(operations, 3);
   }
 
-  static int Seed(const AdapterStore& store) {
-    const absl::StatusOr<StoredVersion> latest = store.Latest("a");
-    return latest.ok() ? SeedOf(store, *latest) : -1;
-  }
+  static int Seed(const AdapterStore& store) { return SeedOf(store, "a"); }
   static absl::Status Nothing(AdapterStore&) { return absl::OkStatus(); }
   static Action PutSeed(int seed) {
     return [seed](AdapterStore& store) { return Put(&store, "a", seed).status(); };
@@ -131,7 +128,7 @@ TEST_F(StoreFaultTest, ARemoveAllThatFailsLeavesTheAdapterOrNothing) {
       [](AdapterStore& store) {
         const absl::Status status = store.RemoveAll("a");
         // It is two steps; after the first one the adapter is gone, whatever becomes of the files.
-        return store.Latest("a").ok() ? status : absl::OkStatus();
+        return Latest(store, "a").ok() ? status : absl::OkStatus();
       },
       2, -1);
 }
@@ -155,7 +152,7 @@ TEST_F(StoreFaultTest, AnOpenThatFailsCanBeTriedAgain) {
     if (!fail.failed) break;
     EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << fail.operation;
     EXPECT_EQ(Seed(Open()), 2);
-    EXPECT_FALSE(store_->Latest("b").ok());
+    EXPECT_FALSE(Latest(*store_, "b").ok());
     leave_work();
   }
 }
@@ -198,7 +195,7 @@ TEST_F(StoreFaultTest, AFullDiskFailsTheUploadAndServingGoesOn) {
       if (!staged.ok() || !staged->Write(0, 0, "{}").ok()) return 3;
       const absl::Status status = staged->Write(1, 0, std::string(200'000, 'x'));
       if (!absl::IsResourceExhausted(status) || Reason(status) != "DISK_FULL") return 4;
-      if (store.Commit(*std::move(staged), "a", IfExists::kReplace).status() != status) return 5;
+      if (store.Commit(*std::move(staged), "a", Replacing()).status() != status) return 5;
     }
     if (!NamesIn(root_ / "staging").empty()) return 6;
     if (Seed(store) != 1 || !Put(&store, "a", 2).ok() || Seed(store) != 2) return 7;

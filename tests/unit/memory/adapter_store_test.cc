@@ -45,7 +45,7 @@ TEST_F(StoreTest, ACommittedAdapterIsThereWithAllItsFacts) {
   ASSERT_EQ(put.status(), absl::OkStatus());
   EXPECT_EQ(put->id, "acme-7");
   EXPECT_EQ(put->version, 1);
-  EXPECT_EQ(put->path, root_ / "adapters/acme-7/1");
+  EXPECT_EQ(store.PathOf(*put), root_ / "adapters/acme-7/1");
   EXPECT_EQ(put->config.sha256, Hash(ConfigOf(1)));
   EXPECT_EQ(put->weights.sha256, Hash(WeightsOf(1)));
   EXPECT_EQ(put->bytes(), static_cast<int64_t>(ConfigOf(1).size() + WeightsOf(1).size()));
@@ -55,10 +55,9 @@ TEST_F(StoreTest, ACommittedAdapterIsThereWithAllItsFacts) {
   EXPECT_THAT(NamesIn(root_ / "staging"), IsEmpty());
 
   AdapterStore& again = Open();
-  const absl::StatusOr<StoredVersion> found = again.Latest("acme-7");
+  const absl::StatusOr<StoredVersion> found = Latest(again, "acme-7");
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_EQ(found->version, 1);
-  EXPECT_EQ(found->path, put->path);
   EXPECT_EQ(found->weights.sha256, put->weights.sha256);
   EXPECT_EQ(found->create_time, put->create_time);
   EXPECT_EQ(again.stored_bytes(), put->bytes());
@@ -72,49 +71,57 @@ TEST_F(StoreTest, OthersCannotEnterIt) {
 }
 
 TEST_F(StoreTest, AnExistingAdapterIsReplacedOnlyIfThatWasAsked) {
+  keep_versions_ = 0;
   AdapterStore& store = Open();
   const StoredVersion first = Put(&store, "a", 1).value();
   const absl::Status refused = Put(&store, "a", 2, IfExists::kRefuse).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(Reason(refused), "ADAPTER_EXISTS");
   EXPECT_EQ(GetErrorDetail(refused).resource_name, "adapters/a");
-  EXPECT_EQ(SeedOf(store, store.Latest("a").value()), 1);
+  EXPECT_EQ(SeedOf(store, "a"), 1);
   EXPECT_THAT(NamesIn(root_ / "staging"), IsEmpty());
 
   const StoredVersion second = Put(&store, "a", 2, IfExists::kReplace).value();
   EXPECT_EQ(second.version, 2);
-  EXPECT_EQ(SeedOf(store, store.Latest("a").value()), 2);
+  EXPECT_EQ(SeedOf(store, "a"), 2);
   EXPECT_EQ(SeedOf(store, first), 1);  // whoever runs on it can still load it
   EXPECT_EQ(store.stored_bytes(), first.bytes() + second.bytes());
 
   EXPECT_EQ(store.Remove("a", 1), absl::OkStatus());
-  EXPECT_FALSE(fs::exists(first.path));
+  EXPECT_FALSE(fs::exists(store.PathOf(first)));
   EXPECT_EQ(store.stored_bytes(), second.bytes());
   EXPECT_THAT(NamesIn(root_ / "trash"), IsEmpty());
-  EXPECT_EQ(Reason(store.Remove("a", 1)), "ADAPTER_NOT_FOUND");
+  EXPECT_EQ(Reason(store.Remove("a", 1)), "VERSION_NOT_FOUND");
 }
 
 TEST_F(StoreTest, DeleteHidesAnAdapterAndRemoveTakesItsFiles) {
   AdapterStore& store = Open();
   const StoredVersion version = Put(&store, "a", 1).value();
   EXPECT_EQ(store.Delete("a"), absl::OkStatus());
-  EXPECT_EQ(store.Latest("a").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Latest(store, "a").status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(store.List(), IsEmpty());
   EXPECT_EQ(SeedOf(store, version), 1);
   EXPECT_EQ(Reason(store.Delete("a")), "ADAPTER_NOT_FOUND");
   EXPECT_EQ(store.Remove("a", 1), absl::OkStatus());
-  EXPECT_FALSE(fs::exists(version.path));
+  EXPECT_FALSE(fs::exists(store.PathOf(version)));
   EXPECT_EQ(store.stored_bytes(), 0);
-  EXPECT_EQ(Open().Latest("a").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Latest(Open(), "a").status().code(), absl::StatusCode::kNotFound);
 }
 
-TEST_F(StoreTest, RemoveOfTheCurrentVersionDeletesTheAdapterAndNotOnlyItsNewestVersion) {
+TEST_F(StoreTest, RemoveTakesNoVersionThatIsCurrentOrKept) {
   AdapterStore& store = Open();
-  Put(&store, "a", 1).value();
-  Put(&store, "a", 2).value();
-  EXPECT_EQ(store.Remove("a", 2), absl::OkStatus());
-  EXPECT_FALSE(store.Latest("a").ok());
-  EXPECT_FALSE(Open().Latest("a").ok());  // version 1 did not come back
+  for (int seed = 1; seed <= 4; ++seed) Put(&store, "a", seed).value();
+  EXPECT_THAT(store.Lingering("a"), ElementsAre(1));
+  for (const int64_t version : {2, 3, 4}) {
+    const absl::Status status = store.Remove("a", version);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(Reason(status), "VERSION_KEPT");
+    EXPECT_EQ(GetErrorDetail(status).resource_name, "adapters/a");
+  }
+  EXPECT_EQ(store.Remove("a", 1), absl::OkStatus());
+  EXPECT_THAT(store.Lingering("a"), IsEmpty());
+  EXPECT_THAT(NamesIn(root_ / "adapters/a"), ElementsAre("2", "3", "4"));
+  EXPECT_EQ(SeedOf(Open(), "a"), 4);
 }
 
 TEST_F(StoreTest, RemoveAllTakesEveryVersion) {
@@ -124,7 +131,7 @@ TEST_F(StoreTest, RemoveAllTakesEveryVersion) {
   EXPECT_EQ(store.RemoveAll("a"), absl::OkStatus());
   EXPECT_THAT(NamesIn(root_ / "adapters/a"), ElementsAre("removed_through"));
   EXPECT_EQ(Reason(store.RemoveAll("a")), "ADAPTER_NOT_FOUND");
-  EXPECT_EQ(SeedOf(store, store.Latest("b").value()), 9);
+  EXPECT_EQ(SeedOf(store, "b"), 9);
 }
 
 TEST_F(StoreTest, VersionNumbersAreNeverUsedAgain) {
@@ -144,19 +151,20 @@ TEST_F(StoreTest, ListIsSortedAndHasCurrentVersionsOnly) {
   Put(&store, "a", 2).value();
   EXPECT_EQ(store.Delete("c"), absl::OkStatus());
   std::vector<std::string> listed;
-  for (const StoredVersion& v : store.List())
-    listed.push_back(v.id + "@" + std::to_string(v.version));
+  for (const StoredAdapter& adapter : store.List()) {
+    listed.push_back(adapter.id() + "@" + std::to_string(adapter.current.version));
+  }
   EXPECT_THAT(listed, ElementsAre("a@2", "a.1@1", "b@1"));
 }
 
 TEST_F(StoreTest, AnIdThatIsNoIdIsRefusedAndNotFound) {
   AdapterStore& store = Open();
-  for (const char* id : {"", "../x", "A", "a/b"}) {
+  for (const char* id : {"", "../x", "A", "a/b/c", "/a", "a/", "a/.."}) {
     const absl::Status status = Put(&store, id, 1).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(Field(status), "adapter_id");
     for (const absl::Status& other :
-         {store.Latest(id).status(), store.Delete(id), store.Remove(id, 1), store.RemoveAll(id),
+         {Latest(store, id).status(), store.Delete(id), store.Remove(id, 1), store.RemoveAll(id),
           store.Quarantine(id, 1)}) {
       EXPECT_EQ(other.code(), absl::StatusCode::kNotFound);
       EXPECT_EQ(GetErrorDetail(other).resource_name, "");
@@ -202,7 +210,7 @@ TEST_F(StoreTest, WritesMustFitTheDeclaration) {
     EXPECT_EQ(Field(status), c.field);
     EXPECT_EQ(staged.Write(0, 0, "1234"), status);  // it stays failed
     EXPECT_EQ(staged.CheckComplete(), status);
-    EXPECT_EQ(store.Commit(std::move(staged), "a", IfExists::kReplace).status(), status);
+    EXPECT_EQ(store.Commit(std::move(staged), "a", Replacing()).status(), status);
   }
   StagedAdapter staged = store.Begin(Declare(4, 6)).value();
   EXPECT_EQ(staged.Write(0, 0, "12"), absl::OkStatus());
@@ -224,7 +232,7 @@ TEST_F(StoreTest, AShortUploadIsRefusedAtEveryLength) {
       ASSERT_EQ(staged.Write(1, 0, bytes.substr(4)), absl::OkStatus());
     }
     EXPECT_EQ(Reason(staged.CheckComplete()), "UPLOAD_INCOMPLETE");
-    const absl::Status status = store.Commit(std::move(staged), "a", IfExists::kReplace).status();
+    const absl::Status status = store.Commit(std::move(staged), "a", Replacing()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   }
   EXPECT_THAT(store.List(), IsEmpty());
@@ -286,7 +294,7 @@ TEST_F(StoreTest, TheStoresSizeIsLimitedWithStagedFilesCounted) {
     EXPECT_TRUE(store_->Begin(Declare(1, 39)).ok());
     ASSERT_EQ(first.Write(0, 0, "x"), absl::OkStatus());
     ASSERT_EQ(first.Write(1, 0, std::string(59, 'y')), absl::OkStatus());
-    ASSERT_TRUE(store_->Commit(std::move(first), "a", IfExists::kRefuse).ok());
+    ASSERT_TRUE(store_->Commit(std::move(first), "a", {}).ok());
   }
   EXPECT_EQ(Reason(store_->Begin(Declare(1, 40)).status()), "STORE_FULL");
   EXPECT_TRUE(store_->Begin(Declare(1, 39)).ok());
@@ -337,7 +345,7 @@ TEST_F(StoreCopyTest, TakesTheTwoFilesOfADirectory) {
   for (const fs::path& path : {source_, source_ / ""}) {
     StagedAdapter staged = store.BeginCopy(path).value();
     EXPECT_THAT(NamesIn(staged.path()), ElementsAre(kAdapterConfigFile, kAdapterWeightsFile));
-    const StoredVersion version = store.Commit(std::move(staged), "a", IfExists::kReplace).value();
+    const StoredVersion version = store.Commit(std::move(staged), "a", Replacing()).value().current;
     EXPECT_EQ(SeedOf(store, version), 3);
   }
   EXPECT_EQ(ReadFile(source_ / kAdapterWeightsFile), WeightsOf(3));
@@ -389,14 +397,14 @@ TEST_F(StoreTest, VerifyFindsEveryFlippedByteAndQuarantineTakesTheAdapterAway) {
   Put(&store, "other", 1).value();
   const StoredVersion version = Put(&store, "a", 2).value();
   EXPECT_EQ(store.Verify(version), absl::OkStatus());
-  const std::string good = ReadFile(version.path / kAdapterWeightsFile);
+  const std::string good = ReadFile(store.PathOf(version) / kAdapterWeightsFile);
   for (size_t i = 0; i < good.size(); i += 13) {
     std::string bad = good;
     bad[i] = static_cast<char>(bad[i] + 1);
-    WriteFile(version.path / kAdapterWeightsFile, bad);
+    WriteFile(store.PathOf(version) / kAdapterWeightsFile, bad);
     EXPECT_EQ(store.Verify(version).code(), absl::StatusCode::kDataLoss) << i;
   }
-  fs::remove(version.path / kAdapterConfigFile);
+  fs::remove(store.PathOf(version) / kAdapterConfigFile);
   const absl::Status status = store.Verify(version);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Reason(status), "ADAPTER_CORRUPT");
@@ -405,9 +413,9 @@ TEST_F(StoreTest, VerifyFindsEveryFlippedByteAndQuarantineTakesTheAdapterAway) {
   EXPECT_EQ(store.Quarantine("a", 2).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(store.Quarantine("a", 1), absl::OkStatus());
   EXPECT_THAT(NamesIn(root_ / "quarantine"), ElementsAre("a.1"));
-  EXPECT_FALSE(store.Latest("a").ok());
+  EXPECT_FALSE(Latest(store, "a").ok());
   EXPECT_EQ(Put(&store, "a", 3)->version, 2);
-  EXPECT_EQ(SeedOf(Open(), store_->Latest("a").value()), 3);
+  EXPECT_EQ(SeedOf(Open(), "a"), 3);
   EXPECT_THAT(NamesIn(root_ / "quarantine"), ElementsAre("a.1"));
 }
 
@@ -426,7 +434,7 @@ TEST_F(StoreTest, ManyThreadsAgree) {
         (void)Put(&store, "own-" + std::to_string(t), i);
         if (i % 3 == 2) store.RemoveAll("shared").IgnoreError();
         (void)store.List();
-        (void)store.Latest("shared");
+        (void)Latest(store, "shared");
       }
     });
   }
@@ -439,7 +447,7 @@ TEST_F(StoreTest, ManyThreadsAgree) {
   }
   EXPECT_EQ(all.size(), static_cast<size_t>(kThreads * kPuts));  // no number was given twice
   EXPECT_EQ(*all.rbegin(), kThreads * kPuts);
-  for (const StoredVersion& version : store.List()) EXPECT_GE(SeedOf(store, version), 0);
+  for (const StoredAdapter& adapter : store.List()) EXPECT_GE(SeedOf(store, adapter.current), 0);
   const size_t listed = store.List().size();
   EXPECT_EQ(Open().List().size(), listed);
 }

@@ -50,16 +50,40 @@ absl::StatusOr<StagedAdapter> Stage(AdapterStore* store, int seed) {
 
 absl::StatusOr<StoredVersion> Put(AdapterStore* store, std::string_view id, int seed,
                                   IfExists if_exists) {
+  CommitOptions options;
+  options.if_exists = if_exists;
+  LORAD_ASSIGN_OR_RETURN(StoredAdapter adapter, Put(store, id, seed, options));
+  return std::move(adapter.current);
+}
+
+absl::StatusOr<StoredAdapter> Put(AdapterStore* store, std::string_view id, int seed,
+                                  const CommitOptions& options) {
   LORAD_ASSIGN_OR_RETURN(StagedAdapter staged, Stage(store, seed));
-  return store->Commit(std::move(staged), id, if_exists);
+  return store->Commit(std::move(staged), id, options);
+}
+
+CommitOptions Replacing() {
+  CommitOptions options;
+  options.if_exists = IfExists::kReplace;
+  return options;
+}
+
+absl::StatusOr<StoredVersion> Latest(const AdapterStore& store, std::string_view id) {
+  LORAD_ASSIGN_OR_RETURN(StoredAdapter adapter, store.Get(id));
+  return std::move(adapter.current);
 }
 
 int SeedOf(const AdapterStore& store, const StoredVersion& version) {
   if (!store.Verify(version).ok()) return -1;
   int seed = -1;
-  const std::string config = ReadFile(version.path / kAdapterConfigFile);
+  const std::string config = ReadFile(store.PathOf(version) / kAdapterConfigFile);
   if (std::sscanf(config.c_str(), "{\"seed\": %d}", &seed) != 1) return -1;
-  return ReadFile(version.path / kAdapterWeightsFile) == WeightsOf(seed) ? seed : -1;
+  return ReadFile(store.PathOf(version) / kAdapterWeightsFile) == WeightsOf(seed) ? seed : -1;
+}
+
+int SeedOf(const AdapterStore& store, std::string_view id) {
+  const absl::StatusOr<StoredVersion> latest = Latest(store, id);
+  return latest.ok() ? SeedOf(store, *latest) : -1;
 }
 
 std::string ReadFile(const fs::path& path) {
@@ -110,7 +134,9 @@ StoreTest::~StoreTest() {
 
 AdapterStore& StoreTest::Open(Disk::Hook hook) {
   store_.reset();
-  auto opened = AdapterStore::Open(root_, TestOptions(std::move(hook)));
+  AdapterStore::Options options = TestOptions(std::move(hook));
+  options.keep_versions = keep_versions_;
+  auto opened = AdapterStore::Open(root_, std::move(options));
   if (!opened.ok()) std::fprintf(stderr, "%s\n", opened.status().ToString().c_str());
   LORAD_CHECK(opened.ok());
   store_ = *std::move(opened);

@@ -26,8 +26,15 @@ std::string ConfigOf(int seed);
 absl::StatusOr<StagedAdapter> Stage(AdapterStore* store, int seed);
 absl::StatusOr<StoredVersion> Put(AdapterStore* store, std::string_view id, int seed,
                                   IfExists if_exists = IfExists::kReplace);
+absl::StatusOr<StoredAdapter> Put(AdapterStore* store, std::string_view id, int seed,
+                                  const CommitOptions& options);
+CommitOptions Replacing();  // options that replace what is there
+// The current version of `id`.
+absl::StatusOr<StoredVersion> Latest(const AdapterStore& store, std::string_view id);
 // The seed that the files of `version` were made from, or -1 if they are not whole and of one seed.
 int SeedOf(const AdapterStore& store, const StoredVersion& version);
+// Of the current version of `id`; -1 also if there is none.
+int SeedOf(const AdapterStore& store, std::string_view id);
 
 std::string ReadFile(const std::filesystem::path& path);
 void WriteFile(const std::filesystem::path& path, std::string_view bytes);
@@ -44,6 +51,7 @@ class StoreTest : public testing::Test {
   AdapterStore& Open(Disk::Hook hook = nullptr);
   absl::Status OpenError(AdapterStore::Options options = TestOptions());
 
+  int keep_versions_ = 2;            // of Open
   std::filesystem::path directory_;  // empty at first
   std::filesystem::path root_;       // directory_ / "store"
   std::unique_ptr<AdapterStore> store_;
