@@ -56,12 +56,12 @@ fs::path AdapterStore::PathOf(const StoredVersion& version) const {
   return layout_.Version(version.id, version.version);
 }
 
-Usage AdapterStore::OwnerUsage(std::string_view owner) const {
+StoreUsage AdapterStore::OwnerUsage(std::string_view owner) const {
   const std::lock_guard lock(mutex_);
   return index_.OwnerUsage(owner);
 }
 
-std::map<std::string, Usage> AdapterStore::UsageByOwner() const {
+std::map<std::string, StoreUsage> AdapterStore::UsageByOwner() const {
   const std::lock_guard lock(mutex_);
   return {index_.usage().begin(), index_.usage().end()};
 }

@@ -142,9 +142,9 @@ class AdapterStore {
   // The directory with a version's files, while it is not removed.
   std::filesystem::path PathOf(const StoredVersion& version) const;
 
-  Usage OwnerUsage(std::string_view owner) const;  // "": of public adapters
+  StoreUsage OwnerUsage(std::string_view owner) const;  // "": of public adapters
   // By owner; without owners that have nothing.
-  std::map<std::string, Usage> UsageByOwner() const;
+  std::map<std::string, StoreUsage> UsageByOwner() const;
   // On disk, of all versions that have not been removed: files that are one count once.
   int64_t stored_bytes() const;
 

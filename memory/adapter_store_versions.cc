@@ -79,7 +79,7 @@ absl::Status AdapterStore::CheckCommit(std::string_view id, int64_t bytes,
   }
   const std::string_view owner = OwnerOf(id);
   const std::string who = owner.empty() ? "the public" : fmt::format("tenant {}", owner);
-  const Usage usage = index_.OwnerUsage(owner);
+  const StoreUsage usage = index_.OwnerUsage(owner);
   const auto too_many = [&](std::string_view of, int64_t most, std::string_view reason) {
     return WithReason(
         absl::ResourceExhaustedError(fmt::format("{} may have at most {} adapters", of, most)),

@@ -43,9 +43,9 @@ const StoredVersion* StoreIndex::FindVersion(std::string_view id, int64_t versio
   return lingering == entry->lingering.end() ? nullptr : &*lingering;
 }
 
-Usage StoreIndex::OwnerUsage(std::string_view owner) const {
+StoreUsage StoreIndex::OwnerUsage(std::string_view owner) const {
   const auto found = usage_.find(owner);
-  return found == usage_.end() ? Usage() : found->second;
+  return found == usage_.end() ? StoreUsage() : found->second;
 }
 
 StoreEntry& StoreIndex::At(std::string_view id) {

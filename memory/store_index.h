@@ -19,7 +19,7 @@ namespace lorad {
 // What an owner has. Bytes are those of all its versions that have not been removed, current, kept
 // and lingering ones, each with both files: what others have stored already makes no difference, so
 // that nobody learns of it.
-struct Usage {
+struct StoreUsage {
   int64_t adapters = 0;
   int64_t bytes = 0;
 };
@@ -51,8 +51,8 @@ class StoreIndex {
 
   int64_t adapters() const { return adapters_; }
   int64_t bytes() const { return bytes_; }  // files that are one count once
-  Usage OwnerUsage(std::string_view owner) const;
-  const std::map<std::string, Usage, std::less<>>& usage() const { return usage_; }
+  StoreUsage OwnerUsage(std::string_view owner) const;
+  const std::map<std::string, StoreUsage, std::less<>>& usage() const { return usage_; }
   // Whether the file is one of a version.
   bool HoldsInode(uint64_t inode) const { return inodes_.contains(inode); }
 
@@ -85,8 +85,8 @@ class StoreIndex {
 
   const int keep_versions_;
   Entries entries_;
-  std::map<std::string, Usage, std::less<>> usage_;  // by owner, without what is zero
-  absl::flat_hash_map<uint64_t, int> inodes_;        // how many files of versions each is
+  std::map<std::string, StoreUsage, std::less<>> usage_;  // by owner, without what is zero
+  absl::flat_hash_map<uint64_t, int> inodes_;             // how many files of versions each is
   int64_t adapters_ = 0;
   int64_t bytes_ = 0;
 };
