@@ -37,6 +37,12 @@ struct EngineOptions {
   int max_waiting = 1024;  // requests in the queue
   Duration slow_reader_timeout =
       std::chrono::seconds(60);  // a paused request is aborted after this
+  // A request that has not been admitted ends if its adapter is not resident after this.
+  Duration adapter_wait_timeout = std::chrono::seconds(30);
+  // Pages of ended requests are kept for later prompts that begin alike.
+  bool prefix_cache = true;
+  // Prompts of the base model may share pages across tenants.
+  bool share_base_prefixes = false;
   bool validate_books =
       false;  // check every page, reference and table after every step (tests, debug builds)
 };
