@@ -72,7 +72,7 @@ int64_t AdapterStore::stored_bytes() const {
 }
 
 absl::Status AdapterStore::Verify(const StoredVersion& version) const {
-  constexpr size_t kBlockBytes = 1 << 20;
+  constexpr size_t kBlockBytes = 64 << 10;
   for (const auto& [name, file] : {std::pair(kAdapterConfigFile, &version.config),
                                    std::pair(kAdapterWeightsFile, &version.weights)}) {
     const fs::path path = PathOf(version) / name;
