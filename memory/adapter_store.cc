@@ -72,7 +72,7 @@ int64_t AdapterStore::stored_bytes() const {
 }
 
 absl::StatusOr<std::string> AdapterStore::HashOf(const fs::path& path) const {
-  constexpr size_t kBlockBytes = 1 << 20;
+  constexpr size_t kBlockBytes = 64 << 10;
   LORAD_ASSIGN_OR_RETURN(const UniqueFd fd, disk_.Open(path));
   Sha256 hash;
   std::string block;

@@ -24,7 +24,7 @@ std::array<std::pair<std::string_view, StoredFile*>, 2> FilesOf(StoredVersion* v
 }
 
 absl::Status CopyFile(const Disk& disk, const fs::path& from, const fs::path& to) {
-  constexpr size_t kBlockBytes = 1 << 20;
+  constexpr size_t kBlockBytes = 64 << 10;
   LORAD_ASSIGN_OR_RETURN(const UniqueFd source, disk.Open(from));
   LORAD_ASSIGN_OR_RETURN(const UniqueFd copy, disk.Create(to));
   std::string block;
