@@ -1,7 +1,6 @@
 // What changes an adapter that is there: its settings, and how it and its versions go.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "memory/adapter_store.h"
@@ -27,6 +26,7 @@ absl::StatusOr<StoredAdapter> AdapterStore::UpdateSettings(
     record.version = adapter->current.version;
     record.revision = adapter->revision + 1;
   }
+  LORAD_RETURN_IF_ERROR(CheckNumber(id, record.revision));
   LORAD_RETURN_IF_ERROR(Replace(id, layout_.Settings(id), ToSettingsFile(record)));
   const std::lock_guard lock(mutex_);
   index_.SetSettings(id, std::move(record.settings), record.revision);
@@ -68,8 +68,7 @@ absl::Status AdapterStore::Remove(std::string_view id, int64_t version) {
   {
     const std::lock_guard write_lock(write_mutex_);
     LORAD_ASSIGN_OR_RETURN(const StoredVersion found, FindVersion(id, version));
-    const std::vector<int64_t> lingering = Lingering(id);
-    if (std::find(lingering.begin(), lingering.end(), version) == lingering.end()) {
+    if (IsKept(id, version)) {
       return OfAdapter(absl::FailedPreconditionError(
                            fmt::format("version {} of adapter {} is kept", version, id)),
                        "VERSION_KEPT", id);
@@ -96,13 +95,10 @@ absl::Status AdapterStore::RemoveAll(std::string_view id) {
 absl::Status AdapterStore::Quarantine(std::string_view id, int64_t version) {
   const std::lock_guard write_lock(write_mutex_);
   LORAD_ASSIGN_OR_RETURN(const StoredVersion found, FindVersion(id, version));
-  bool is_current = false;
-  {
-    const std::lock_guard lock(mutex_);
-    const StoredAdapter* adapter = index_.FindAdapter(id);
-    is_current = adapter != nullptr && adapter->current.version == version;
+  const absl::StatusOr<StoredAdapter> adapter = Get(id);
+  if (adapter.ok() && adapter->current.version == version) {
+    LORAD_RETURN_IF_ERROR(DeleteLocked(id, std::nullopt));
   }
-  if (is_current) LORAD_RETURN_IF_ERROR(DeleteLocked(id, std::nullopt));
   LORAD_ASSIGN_OR_RETURN(const fs::path to,
                          QuarantineName(layout_, fmt::format("{}.{}", DirectoryName(id), version)));
   // The names in blobs/ first, and durably: later an upload could get the damaged bytes again.
@@ -120,6 +116,11 @@ absl::StatusOr<StoredVersion> AdapterStore::FindVersion(std::string_view id,
   const StoredVersion* found = index_.FindVersion(id, version);
   if (found == nullptr) return VersionNotFound(id, version);
   return *found;
+}
+
+bool AdapterStore::IsKept(std::string_view id, int64_t version) const {
+  const std::lock_guard lock(mutex_);
+  return index_.Keeps(id, version);
 }
 
 // Not synced: if it comes back after a power cut, Open finds it again as what it was.

@@ -49,6 +49,12 @@ absl::Status CheckExpected(std::string_view id, const StoredAdapter* adapter,
                    "ETAG_MISMATCH", id);
 }
 
+absl::Status CheckNumber(std::string_view id, int64_t number) {
+  if (number <= kMaxVersionNumber) return absl::OkStatus();
+  return OfAdapter(absl::ResourceExhaustedError(fmt::format("adapter {} has no more numbers", id)),
+                   "NUMBERS_EXHAUSTED", id);
+}
+
 absl::Status CheckText(std::string_view text, size_t max_bytes, std::string_view field) {
   if (text.size() > max_bytes) {
     return InvalidField(field, fmt::format("has {} bytes, more than {}", text.size(), max_bytes));

@@ -18,6 +18,9 @@ absl::Status VersionNotFound(std::string_view id, int64_t version);
 // id is valid.
 absl::Status CheckExpected(std::string_view id, const StoredAdapter* adapter,
                            const Expected& expected);
+// OK if `number`, of a version or revision, can be read again; else ResourceExhausted
+// NUMBERS_EXHAUSTED: somebody planted one that was near the end.
+absl::Status CheckNumber(std::string_view id, int64_t number);
 // OK if a caller's `text` can be stored; else InvalidArgument with the field.
 absl::Status CheckText(std::string_view text, size_t max_bytes, std::string_view field);
 // ADAPTER_CORRUPT.

@@ -43,6 +43,12 @@ const StoredVersion* StoreIndex::FindVersion(std::string_view id, int64_t versio
   return lingering == entry->lingering.end() ? nullptr : &*lingering;
 }
 
+bool StoreIndex::Keeps(std::string_view id, int64_t version) const {
+  const StoreEntry* entry = Find(id);
+  return FindVersion(id, version) != nullptr &&
+         FindIn(entry->lingering, version) == entry->lingering.end();
+}
+
 StoreUsage StoreIndex::OwnerUsage(std::string_view owner) const {
   const auto found = usage_.find(owner);
   return found == usage_.end() ? StoreUsage() : found->second;

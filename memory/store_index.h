@@ -48,6 +48,8 @@ class StoreIndex {
 
   // The version of `id`, be it current, kept or lingering, or null.
   const StoredVersion* FindVersion(std::string_view id, int64_t version) const;
+  // Whether the version is current or kept.
+  bool Keeps(std::string_view id, int64_t version) const;
 
   int64_t adapters() const { return adapters_; }
   int64_t bytes() const { return bytes_; }  // files that are one count once

@@ -7,15 +7,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "memory/adapter_cache.h"
+#include "memory/adapter_store.h"
 #include "scheduler/planner.h"
+#include "server/adapter_facts.h"
 
 namespace lorad {
 
@@ -39,28 +39,34 @@ struct AdapterActivity {
     return last_error;
   }
 
+  // The loader's: how its files were when their hashes were found right.
+  void SetVerified(const AdapterStore::Stamp& stamp) {
+    const std::lock_guard lock(mutex);
+    verified = stamp;
+  }
+  bool IsVerified(const AdapterStore::Stamp& stamp) const {
+    const std::lock_guard lock(mutex);
+    return verified == stamp;
+  }
+
  private:
   mutable std::mutex mutex;
-  std::string last_error;  // why its last load failed; guarded by mutex
+  std::string last_error;          // why its last load failed; guarded by mutex
+  AdapterStore::Stamp verified{};  // guarded by mutex
 };
 
 struct AdapterVersion {
   AdapterVersionId id = 0;  // unique in this process: the key of AdapterCache
   std::string name;         // "foo" or "acme/foo", without the "adapters/" prefix
   int64_t version = 0;      // increases with each replacement, for ever
-  std::filesystem::path path;
 
-  uint64_t image_bytes = 0;  // of its image
-  uint32_t pages = 0;        // that the image takes
-  int max_rank = 0;
-  std::vector<int> ranks;                   // distinct, ascending
-  std::vector<std::string> target_modules;  // "q_proj", ...
-  std::string base_model;                   // as the adapter's config names it
-  std::string sha256, config_sha256;        // of its files, hex
+  uint64_t image_bytes = 0;           // of its image
+  uint32_t pages = 0;                 // that the image takes
+  AdapterFactsPtr facts;              // null: it does not fit the base model and is kept only
+  std::string sha256, config_sha256;  // of its files, hex
   int64_t file_bytes = 0;
   int64_t origin_version = 0;  // whose files it has, if it was made by a rollback
   std::chrono::system_clock::time_point create_time;
-  double alpha = 0;  // lora_alpha of its config
 
   // Shared with the engine, which may know the image for longer than anybody holds the version.
   std::shared_ptr<AdapterActivity> activity = std::make_shared<AdapterActivity>();
@@ -71,5 +77,6 @@ struct AdapterVersion {
                                       : std::string_view(name).substr(0, slash);
   }
 };
+using AdapterVersionPtr = std::shared_ptr<const AdapterVersion>;
 
 }  // namespace lorad

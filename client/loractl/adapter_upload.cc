@@ -44,15 +44,18 @@ ExitCode Upload(const Options& options, Session* session) {
         .preload = options.preload,
         .settings = *settings,
         .etag = options.etag};
+    bool progress_shown = false;
     const auto adapter = session->client().UploadAdapter(
         upload,
         [&](int64_t sent, int64_t total) {
           if (!terminal.interactive()) return;
           terminal.err() << fmt::format("\r{}: {} of {}", upload.adapter_id, Bytes(sent),
                                         Bytes(total))
-                         << (sent == total ? "\n" : "") << std::flush;
+                         << std::flush;
+          progress_shown = true;
         },
         session->call());
+    if (progress_shown) terminal.err() << "\n";
     if (const ExitCode code = Show(adapter, session); code != kOk) return code;
   }
   return kOk;

@@ -105,9 +105,9 @@ void SyncDirectory::Visit(const std::string& path, const std::string& id, bool b
     if (error) Refuse(id, absl::NotFoundError(error.message()));
     return;
   }
-  if (!Below(real))
-    return Refuse(id, absl::InvalidArgumentError("a link to what is not below DIR"));
-  if (HasAdapterFiles(real)) {
+  if (!Below(real)) {
+    Refuse(id, absl::InvalidArgumentError("a link to what is not below DIR"));
+  } else if (HasAdapterFiles(real)) {
     adapters_.push_back(ReadAdapter(real, id));
   } else if (!below_tenant) {
     if (absl::Status status = Walk(real, id); !status.ok()) Refuse(id, std::move(status));

@@ -187,11 +187,13 @@ TEST_F(LoractlTest, UploadSendsSettingsOnlyIfGiven) {
   EXPECT_FALSE(server_.adapters.header.has_settings());
   files.WriteAdapter("pirate", "other");
   EXPECT_EQ(Run({"adapters", "upload", directory, "--replace", "--etag", "stale"}).code, kRefused);
-  const Outcome r = Run({"adapters", "upload", directory, "--replace", "--etag", "e1", "-l",
-                         "team=sea", "--description", "Talks so", "--alias", "corsair", "--pin"});
+  const Outcome r =
+      Run({"adapters", "upload", directory, "--replace", "--etag", "e1", "-l", "team=sea",
+           "--description", "Talks so", "--alias", "corsair", "--pin", "-l", "sum=1+1=2"});
   ASSERT_EQ(r.code, kOk) << r.err;
   const v1::AdapterSettings now = server_.adapters.Find("adapters/pirate")->settings();
   EXPECT_EQ(now.labels().at("team"), "sea");
+  EXPECT_EQ(now.labels().at("sum"), "1+1=2");
   EXPECT_EQ(now.description(), "Talks so");
   EXPECT_THAT(now.aliases(), ElementsAre("corsair"));
   EXPECT_TRUE(now.pinned());

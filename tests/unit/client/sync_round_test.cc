@@ -281,6 +281,16 @@ TEST_F(SyncRoundTest, ARefusalThatIsNoRaceIsNotRepeated) {
   EXPECT_EQ(calls, 1);
 }
 
+TEST_F(SyncRoundTest, AnAliasOfThatNameIsAnotherAdapter) {
+  scratch_.WriteAdapter("foo", "w");
+  Seed("adapters/bar", "w", "");
+  server_.adapters.Change("adapters/bar",
+                          [](v1::Adapter* a) { a->mutable_settings()->add_aliases("foo"); });
+  server_.adapters.errors["UploadAdapter"] =
+      RichError(grpc::StatusCode::ALREADY_EXISTS, "foo is an alias", "", "ALIAS_TAKEN", 0);
+  EXPECT_THAT(Sync(), ElementsAre(HasSubstr("adapters/foo failed: ALREADY_EXISTS")));
+}
+
 TEST_F(SyncRoundTest, ATenantSyncsItsOwn) {
   scratch_.WriteAdapter("foo", "w");
   Seed("adapters/foo", "w", "sync");       // public: not the tenant's

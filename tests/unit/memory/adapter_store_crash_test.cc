@@ -8,14 +8,12 @@
 
 #include <algorithm>
 #include <csignal>
-#include <map>
 #include <random>
-#include <set>
-#include <sstream>
 
 #include "memory/adapter_store.h"
 #include "memory/base/check.h"
 #include "tests/unit/memory/store_fixture.h"
+#include "tests/unit/memory/store_script.h"
 
 namespace lorad {
 namespace {
@@ -24,74 +22,24 @@ namespace fs = std::filesystem;
 
 constexpr int kIds = 4;
 
-// One line a piece: an intention before each change, an acknowledgement after it.
-class Journal {
- public:
-  explicit Journal(int fd) : fd_(fd) {}
-  void Say(const std::string& line) {
-    LORAD_CHECK(::write(fd_, line.data(), line.size()) == static_cast<ssize_t>(line.size()));
-  }
-
- private:
-  const int fd_;
-};
-
-// What the parent knows of an id from the journal.
-struct Known {
-  int seed = -1;           // acknowledged last; -1: deleted or never there
-  int64_t greatest = 0;    // version seen
-  bool in_flight = false;  // an intention was not acknowledged
-  int intended = -1;
-};
-
-// Changes one adapter: mostly stores `seed`, sometimes deletes it and its files.
-void Change(AdapterStore* store, Journal* journal, int id, int seed, bool remove) {
-  const std::string name = fmt::format("adapter-{}", id);
-  journal->Say(fmt::format("begin {} {}\n", id, remove ? -1 : seed));
-  if (remove) {
-    const absl::Status status = store->RemoveAll(name);
-    LORAD_CHECK(status.ok() || absl::IsNotFound(status));
-    journal->Say(fmt::format("done {} -1 0\n", id));
-    return;
-  }
-  const absl::StatusOr<StoredVersion> put = Put(store, name, seed);
-  LORAD_CHECK(put.ok());
-  journal->Say(fmt::format("done {} {} {}\n", id, seed, put->version));
-  if (put->version > 1) store->Remove(name, put->version - 1).IgnoreError();
-}
-
-void ReadJournal(const std::string& text, std::map<int, Known>* known) {
-  std::istringstream lines(text);
-  for (std::string word; lines >> word;) {
-    int id = 0, seed = 0;
-    lines >> id >> seed;
-    Known& k = (*known)[id];
-    k.in_flight = word == "begin";
-    k.intended = seed;
-    if (word != "done") continue;
-    k.seed = seed;
-    int64_t version = 0;
-    lines >> version;
-    if (version == 0) continue;
-    EXPECT_GT(version, k.greatest) << "a version number came again";
-    k.greatest = version;
-  }
-}
+bool Finished(const std::string& said) { return said.find("end") != std::string::npos; }
 
 class StoreCrashTest : public StoreTest {
  protected:
   // Runs `body` in a child until it ends or, a short while after it said `lines` lines, is killed.
   // Returns what it said.
-  std::string RunAndKill(const std::function<void(Journal*)>& body, int64_t lines = INT64_MAX,
-                         useconds_t later = 0) {
+  std::string RunAndKill(const std::function<void(const ScriptedAdapter::Say&)>& body,
+                         int64_t lines = INT64_MAX, useconds_t later = 0) {
     int pipe_fds[2];
     LORAD_CHECK(::pipe(pipe_fds) == 0);
     const pid_t child = ::fork();
     LORAD_CHECK(child >= 0);
     if (child == 0) {
       ::close(pipe_fds[0]);
-      Journal journal(pipe_fds[1]);
-      body(&journal);
+      body([&](const std::string& line) {
+        LORAD_CHECK(::write(pipe_fds[1], line.data(), line.size()) ==
+                    static_cast<ssize_t>(line.size()));
+      });
       ::_exit(0);
     }
     ::close(pipe_fds[1]);
@@ -114,110 +62,123 @@ class StoreCrashTest : public StoreTest {
   }
 
   // Opens the store and compares it with the journal; afterwards nothing is in flight.
-  void CheckAgainst(std::map<int, Known>* known) {
+  void CheckAgainst(KnownAdapters* known) {
     AdapterStore& store = Open();
     EXPECT_TRUE(store.recovery().quarantined.empty()) << store.recovery().quarantined[0];
-    EXPECT_TRUE(NamesIn(root_ / "staging").empty() && NamesIn(root_ / "trash").empty());
-    for (auto& [id, k] : *known) {
-      const absl::StatusOr<StoredVersion> latest = Latest(store, fmt::format("adapter-{}", id));
-      const int seed = latest.ok() ? SeedOf(store, *latest) : -1;
-      if (latest.ok()) {
-        EXPECT_NE(seed, -1) << "torn files";
-        EXPECT_GE(latest->version, k.greatest);
-        k.greatest = latest->version;
-      }
-      EXPECT_TRUE(seed == k.seed || (k.in_flight && seed == k.intended))
-          << fmt::format("adapter {} is {}, acknowledged {}, in flight {}", id, seed, k.seed,
-                         k.in_flight ? k.intended : -2);
-      k.seed = seed;
-      k.in_flight = false;
-    }
-    for (const StoredAdapter& adapter : store.List()) EXPECT_GE(SeedOf(store, adapter.current), 0);
+    ExpectBooksMatchDisk(store);
+    ExpectKnown(store, known);
     store_.reset();
+  }
+
+  // Runs `script`, again and again from nothing, each time killed at the next
+  // disk operation. Returns how often.
+  int KillAtEveryOperation(const Script& script) {
+    for (int n = 0;; ++n) {
+      fs::remove_all(root_);
+      const std::string said = RunAndKill([&](const ScriptedAdapter::Say& say) {
+        int operation = 0;
+        AdapterStore& store = Open([&](std::string_view, const fs::path&) {
+          if (operation++ == n) ::kill(::getpid(), SIGKILL);
+          return 0;
+        });
+        script(&store, say, [](const auto& change) { LORAD_CHECK(change().ok()); });
+        say("end\n");
+      });
+      KnownAdapters known;
+      Read(said, &known);
+      SCOPED_TRACE(fmt::format("killed at operation {}", n));
+      CheckAgainst(&known);
+      if (Finished(said) || HasFailure()) return n;
+    }
   }
 };
 
-TEST_F(StoreCrashTest, KilledAtEveryDiskOperation) {
-  int kills = 0;
-  for (int n = 0;; ++n) {
-    fs::remove_all(root_);
-    bool finished = false;
-    const std::string said = RunAndKill([&](Journal* journal) {
-      int operation = 0;
-      AdapterStore& store = Open([&](std::string_view, const fs::path&) {
-        if (operation++ == n) ::kill(::getpid(), SIGKILL);
-        return 0;
-      });
-      Change(&store, journal, 0, 10, false);
-      Change(&store, journal, 0, 11, false);
-      Change(&store, journal, 1, 12, false);
-      Change(&store, journal, 0, -1, true);
-      Change(&store, journal, 0, 13, false);
-      journal->Say("done 9 -1 0\n");
-    });
-    finished = said.find("done 9") != std::string::npos;
-    std::map<int, Known> known;
-    ReadJournal(said, &known);
-    SCOPED_TRACE(fmt::format("killed at operation {}", n));
-    CheckAgainst(&known);
-    if (finished || testing::Test::HasFailure()) break;
-    ++kills;
-  }
-  EXPECT_GT(kills, 50);
+TEST_F(StoreCrashTest, KilledAtEveryDiskOperationOfVersionsThatComeAndGo) {
+  const int kills = KillAtEveryOperation(VersionsComeAndGo);
+  EXPECT_GT(kills, 120);
 }
 
+TEST_F(StoreCrashTest, KilledAtEveryDiskOperationOfSettingsAndOfANameThatIsUsedAgain) {
+  const int kills = KillAtEveryOperation(SettingsChangeAndANameIsUsedAgain);
+  EXPECT_GT(kills, 100);
+}
+
+// What a recovery does is done once, however often it is cut short.
 TEST_F(StoreCrashTest, KilledWhileItRecovers) {
-  for (int n = 0;; ++n) {
+  const auto leave_work = [&] {
     fs::remove_all(root_);
     Open();
-    for (int seed = 1; seed <= 3; ++seed) Put(store_.get(), "adapter-0", seed).value();
-    Put(store_.get(), "adapter-1", 4).value();
-    EXPECT_EQ(store_->Delete("adapter-1"), absl::OkStatus());
+    for (int seed = 1; seed <= 4; ++seed) Put(store_.get(), "a", seed).value();
+    store_->UpdateSettings("a", "kept").value();
+    Put(store_.get(), "gone", 4).value();
+    store_->UpdateSettings("gone", "secret").value();
+    EXPECT_EQ(store_->Delete("gone"), absl::OkStatus());
+    for (int seed = 5; seed <= 7; ++seed) Put(store_.get(), "acme/bad", seed).value();
+    store_->UpdateSettings("acme/bad", "of the damaged").value();
+    Put(store_.get(), "odd", 8).value();
     store_.reset();
+    WriteFile(root_ / "adapters/acme~bad/3/manifest.json", "{");
+    WriteFile(root_ / "adapters/odd/settings", "{");
+    WriteFile(root_ / "blobs/stray", "x");
     fs::create_directories(root_ / "staging/1");
-    const std::string said = RunAndKill([&](Journal* journal) {
+  };
+  leave_work();
+  const std::string expected = DescribeAll(Open());
+  const std::vector<std::string> quarantine = NamesIn(root_ / "quarantine");
+  EXPECT_EQ(expected, fmt::format("a: {}\nodd: {}\n", Describe(4, {3, 2}, "kept", 5),
+                                  Describe(8, {}, "", 1)));
+  int kills = 0;
+  for (bool finished = false; !finished && !HasFailure(); ++kills) {
+    store_.reset();
+    leave_work();
+    const std::string said = RunAndKill([&](const ScriptedAdapter::Say& say) {
       int operation = 0;
       Open([&](std::string_view, const fs::path&) {
-        if (operation++ == n) ::kill(::getpid(), SIGKILL);
+        if (operation++ == kills) ::kill(::getpid(), SIGKILL);
         return 0;
       });
-      journal->Say("done 9 -1 0\n");
+      say("end\n");
     });
-    std::map<int, Known> known;
-    known[0] = {.seed = 3, .greatest = 3};
-    known[1] = {.seed = -1, .greatest = 1};
-    CheckAgainst(&known);
-    if (!said.empty() || testing::Test::HasFailure()) break;
-    ASSERT_LT(n, 1000);
+    finished = Finished(said);
+    SCOPED_TRACE(fmt::format("killed at operation {}", kills));
+    AdapterStore& store = Open();
+    EXPECT_EQ(DescribeAll(store), expected);
+    ExpectBooksMatchDisk(store);
+    EXPECT_EQ(NamesIn(root_ / "quarantine"), quarantine);  // nothing damaged was thrown away
+    EXPECT_EQ(Put(&store, "acme/bad", 9)->version, 4);     // and its number not used again
+    EXPECT_EQ(Put(&store, "gone", 9)->version, 2);
   }
+  EXPECT_GT(kills, 20);
 }
 
 TEST_F(StoreCrashTest, KilledAtRandomMoments) {
   std::mt19937 random(1);
-  std::map<int, Known> known;
+  KnownAdapters known;
   size_t acknowledged = 0;
   int cut_short = 0;
-  for (int life = 0; life < 60; ++life) {
+  for (int life = 0; life < 100; ++life) {
     const auto seed = static_cast<uint32_t>(random());
     const std::string said = RunAndKill(
-        [&](Journal* journal) {
+        [&](const ScriptedAdapter::Say& say) {
           std::mt19937 own(seed);
           AdapterStore& store = Open();
           for (int change = 0;; ++change) {
-            Change(&store, journal, static_cast<int>(own() % kIds), life * 1000 + change,
-                   own() % 5 == 0);
+            const ScriptedAdapter adapter(&store, fmt::format("t{}/a{}", own() % 2, own() % kIds),
+                                          say);
+            LORAD_CHECK(RandomChange(adapter, &own).ok());
+            if (own() % 2 == 0) LORAD_CHECK(adapter.RemoveLingering().ok());
           }
         },
         1 + random() % 30, static_cast<useconds_t>(random() % 500));
-    ReadJournal(said, &known);
-    for (const auto& [id, k] : known) cut_short += k.in_flight;
+    Read(said, &known);
+    for (const auto& [id, k] : known) cut_short += !k.intended.empty();
     acknowledged += static_cast<size_t>(std::count(said.begin(), said.end(), '\n')) / 2;
     SCOPED_TRACE(fmt::format("life {}", life));
     CheckAgainst(&known);
-    if (testing::Test::HasFailure()) break;
+    if (HasFailure()) break;
   }
-  EXPECT_GT(acknowledged, 50u);  // it did live
-  EXPECT_GT(cut_short, 5);       // and was killed in the middle of something
+  EXPECT_GT(acknowledged, 200u);  // it did live
+  EXPECT_GT(cut_short, 10);       // and was killed in the middle of something
 }
 
 }  // namespace

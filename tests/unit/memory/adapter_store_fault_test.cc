@@ -7,10 +7,12 @@
 
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "memory/adapter_store.h"
 #include "memory/base/error_detail.h"
 #include "tests/unit/memory/store_fixture.h"
+#include "tests/unit/memory/store_script.h"
 
 namespace lorad {
 namespace {
@@ -133,6 +135,92 @@ TEST_F(StoreFaultTest, ARemoveAllThatFailsLeavesTheAdapterOrNothing) {
       2, -1);
 }
 
+// A disk that fails `failures` operations in a row, from the number `from` after Begin on.
+class Outage {
+ public:
+  Outage(int from, int failures) : from_(from), until_(from + failures) {}
+  Disk::Hook hook() {
+    return [this](std::string_view, const fs::path&) {
+      const int n = on_ ? count_++ : -1;
+      if (n < from_ || n >= until_) return 0;
+      came_ = true;
+      return n % 2 == 0 ? EIO : ENOSPC;
+    };
+  }
+  bool came() const { return came_; }
+  void Begin() { on_ = true; }
+  void End() { on_ = false; }
+
+ private:
+  const int from_;
+  const int until_;
+  bool on_ = false;
+  int count_ = 0;
+  bool came_ = false;
+};
+
+class StoreOutageTest : public StoreTest {
+ protected:
+  // Runs `script` with outages of `failures` operations at every place. A change that fails is
+  // tried again until it succeeds; meanwhile the store shows what was acknowledged, and in the end
+  // that is what is on disk too. `reopen`: what is on disk is looked at after every failure.
+  void OutageAtEveryOperation(const Script& script, int failures, bool reopen) {
+    for (int n = 0;; ++n) {
+      SCOPED_TRACE(fmt::format("{} failures from operation {}", failures, n));
+      store_.reset();
+      fs::remove_all(root_);
+      Outage outage(n, failures);
+      KnownAdapters known;
+      int failed = 0;
+      AdapterStore& store = Open(outage.hook());
+      outage.Begin();
+      script(
+          &store, [&](const std::string& line) { Read(line, &known); },
+          [&](const auto& change) {
+            for (absl::Status status = change(); !status.ok(); status = change()) {
+              ASSERT_LT(++failed, failures + 2) << status;
+              EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsResourceExhausted(status));
+              ExpectUnchanged(known);
+              if (reopen) CheckOnDisk();
+            }
+          });
+      outage.End();
+      const std::string shown = DescribeAll(*store_);
+      EXPECT_EQ(DescribeAll(Open()), shown);
+      ExpectKnown(*store_, &known);
+      ExpectBooksMatchDisk(*store_);
+      EXPECT_THAT(store_->recovery().quarantined, IsEmpty());
+      if (!outage.came() || HasFailure()) break;
+    }
+  }
+
+ private:
+  void ExpectUnchanged(const KnownAdapters& known) {
+    for (const auto& [id, k] : known) EXPECT_EQ(Describe(*store_, id), k.acknowledged) << id;
+  }
+  // A copy of the store's directory, opened, shows the same.
+  void CheckOnDisk() {
+    const fs::path copy = directory_ / "copy";
+    fs::remove_all(copy);
+    fs::copy(root_, copy, fs::copy_options::recursive);
+    const auto store = AdapterStore::Open(copy, TestOptions());
+    ASSERT_EQ(store.status(), absl::OkStatus());
+    EXPECT_EQ(DescribeAll(**store), DescribeAll(*store_));
+  }
+};
+
+TEST_F(StoreOutageTest, AFailureAnywhereChangesNothingInMemoryNorOnDisk) {
+  OutageAtEveryOperation(VersionsComeAndGo, 1, true);
+  OutageAtEveryOperation(SettingsChangeAndANameIsUsedAgain, 1, true);
+}
+
+TEST_F(StoreOutageTest, WhatCouldNotBeTakenBackIsSettledByTheNextChange) {
+  for (const int failures : {2, 4}) {
+    OutageAtEveryOperation(VersionsComeAndGo, failures, false);
+    OutageAtEveryOperation(SettingsChangeAndANameIsUsedAgain, failures, false);
+  }
+}
+
 TEST_F(StoreFaultTest, AnOpenThatFailsCanBeTriedAgain) {
   const auto leave_work = [&] {
     Open();
@@ -208,28 +296,53 @@ TEST_F(StoreFaultTest, EverythingIsSyncedBeforeItIsVisibleAndBeforeItIsAcknowled
   std::vector<std::string> trace;
   bool on = false;
   AdapterStore& store = Open([&](std::string_view op, const fs::path& path) {
-    if (on && (op.starts_with("sync") || op == "rename")) {
+    if (on && (op.starts_with("sync") || op == "rename" || op == "link")) {
       const fs::path below = path.lexically_relative(root_);
-      const bool numbered = below.string().starts_with("staging/");  // the number is an accident
-      trace.push_back(fmt::format(
-          "{} {}", op,
-          numbered ? fmt::format("staging/N{}",
-                                 path.has_extension() ? "/" + path.filename().string() : "")
-                   : below.string()));
+      // Numbers and hashes are accidents.
+      std::string name = below.string();
+      if (name.starts_with("blobs/")) name = "blobs/H";
+      if (name.starts_with("staging/")) {
+        name = path.has_extension() ? "staging/N/" + path.filename().string() : "staging/N";
+      }
+      trace.push_back(fmt::format("{} {}", op, name));
     }
     return 0;
   });
   on = true;
+  const auto take = [&] { return std::exchange(trace, {}); };
+  const std::vector<std::string> shown = {"sync staging/N/manifest.json",
+                                          "sync_directory staging/N", "rename staging/N",
+                                          "sync_directory adapters/a"};
+  const auto then_shown = [&](std::vector<std::string> before, const char* last = nullptr) {
+    before.insert(before.end(), shown.begin(), shown.end());
+    if (last != nullptr) before.push_back(last);
+    return before;
+  };
   Put(&store, "a", 1).value();
-  EXPECT_THAT(
-      trace,
-      ElementsAre("sync staging/N/adapter_config.json", "sync staging/N/adapter_model.safetensors",
-                  "sync staging/N/manifest.json", "sync_directory staging/N", "rename staging/N",
-                  "sync_directory adapters/a", "sync_directory adapters"));
-  trace.clear();
+  EXPECT_EQ(take(),
+            then_shown({"sync staging/N/adapter_config.json",
+                        "sync staging/N/adapter_model.safetensors", "link blobs/H", "link blobs/H"},
+                       "sync_directory adapters"));
+  Put(&store, "a", 1).value();  // the bytes are there
+  EXPECT_EQ(take(), then_shown({"sync staging/N/adapter_config.json",
+                                "sync staging/N/adapter_model.safetensors",
+                                "link staging/N/adapter_config.json.link",
+                                "rename staging/N/adapter_config.json.link",
+                                "link staging/N/adapter_model.safetensors.link",
+                                "rename staging/N/adapter_model.safetensors.link"}));
+  store.Rollback("a", 1).value();
+  EXPECT_EQ(take(), then_shown({"link staging/N/adapter_config.json",
+                                "link staging/N/adapter_model.safetensors"}));
+  const auto replaced =
+      ElementsAre("sync staging/N", "rename staging/N", "sync_directory adapters/a");
+  store.UpdateSettings("a", "s").value();
+  EXPECT_THAT(take(), replaced);
   EXPECT_EQ(store.Delete("a"), absl::OkStatus());
-  EXPECT_THAT(trace,
-              ElementsAre("sync staging/N", "rename staging/N", "sync_directory adapters/a"));
+  EXPECT_THAT(take(), replaced);
+  // A damaged blob may not come back when its version is gone.
+  EXPECT_EQ(store.Quarantine("a", 1), absl::OkStatus());
+  EXPECT_THAT(take(), ElementsAre("sync_directory blobs", "rename adapters/a/1",
+                                  "sync_directory adapters/a"));
 }
 
 }  // namespace

@@ -218,19 +218,6 @@ TEST_F(StoreRecoveryTest, LinksInPlaceOfItsOwnDirectoriesAreRefused) {
   EXPECT_EQ(OpenError(), absl::OkStatus());
 }
 
-TEST_F(StoreRecoveryTest, ANewerFormatIsRefusedAndLeftAlone) {
-  WriteFile(root_ / "format", "3\n");
-  fs::create_directory(root_ / "staging/1");
-  const absl::Status status = OpenError();
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(Reason(status), "STORE_FORMAT_UNSUPPORTED");
-  EXPECT_TRUE(fs::exists(root_ / "staging/1"));
-  WriteFile(root_ / "format", "one");
-  EXPECT_EQ(OpenError().code(), absl::StatusCode::kDataLoss);
-  WriteFile(root_ / "format", "1\n");
-  EXPECT_THAT(Open().List(), SizeIs(2));
-}
-
 TEST_F(StoreTest, ADirectoryOfOtherThingsIsRefusedAndLeftAlone) {
   fs::create_directories(root_ / "staging/holiday");
   const absl::Status status = OpenError();

@@ -1,6 +1,7 @@
 #include "tests/unit/memory/store_fixture.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,10 +10,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <system_error>
 
 #include "memory/base/check.h"
 #include "memory/base/status_macros.h"
+#include "memory/sha256.h"
 
 namespace lorad {
 
@@ -35,11 +38,20 @@ std::string WeightsOf(int seed) {
 
 std::string ConfigOf(int seed) { return fmt::format("{{\"seed\": {}}}", seed); }
 
+DeclaredFile Declared(std::string_view name, std::string_view bytes) {
+  return {.name = std::string(name), .bytes = static_cast<int64_t>(bytes.size()), .sha256 = ""};
+}
+
+std::string HashOf(std::string_view bytes) {
+  Sha256 hash;
+  hash.Update(bytes);
+  return hash.Finish();
+}
+
 absl::StatusOr<StagedAdapter> Stage(AdapterStore* store, int seed) {
   const std::string config = ConfigOf(seed), weights = WeightsOf(seed);
-  const std::array<DeclaredFile, 2> files = {
-      {{std::string(kAdapterConfigFile), static_cast<int64_t>(config.size()), ""},
-       {std::string(kAdapterWeightsFile), static_cast<int64_t>(weights.size()), ""}}};
+  const std::array<DeclaredFile, 2> files = {Declared(kAdapterConfigFile, config),
+                                             Declared(kAdapterWeightsFile, weights)};
   LORAD_ASSIGN_OR_RETURN(StagedAdapter staged, store->Begin(files));
   LORAD_RETURN_IF_ERROR(staged.Write(0, 0, config));
   for (size_t at = 0; at < weights.size(); at += 400) {
@@ -84,6 +96,66 @@ int SeedOf(const AdapterStore& store, const StoredVersion& version) {
 int SeedOf(const AdapterStore& store, std::string_view id) {
   const absl::StatusOr<StoredVersion> latest = Latest(store, id);
   return latest.ok() ? SeedOf(store, *latest) : -1;
+}
+
+std::string Describe(int seed, const std::vector<int>& kept, std::string_view settings,
+                     int64_t revision, std::string_view facts) {
+  std::string seeds;
+  for (const int kept_seed : kept) seeds += fmt::format(" {}", kept_seed);
+  return fmt::format("seed {}, kept [{} ], settings '{}', revision {}, facts '{}'", seed, seeds,
+                     settings, revision, facts);
+}
+
+std::string Describe(const AdapterStore& store, std::string_view id) {
+  const absl::StatusOr<StoredAdapter> adapter = store.Get(id);
+  if (!adapter.ok()) return "none";
+  std::vector<int> kept;
+  for (const StoredVersion& version : adapter->kept) kept.push_back(SeedOf(store, version));
+  return Describe(SeedOf(store, adapter->current), kept, adapter->settings, adapter->revision,
+                  adapter->current.facts);
+}
+
+std::string DescribeAll(const AdapterStore& store) {
+  std::string text;
+  for (const StoredAdapter& adapter : store.List()) {
+    text += fmt::format("{}: {}\n", adapter.id(), Describe(store, adapter.id()));
+  }
+  return text;
+}
+
+void ExpectBooksMatchDisk(const AdapterStore& store, const fs::path& root) {
+  std::map<uint64_t, int64_t> files;  // inode -> bytes, of all versions
+  std::map<std::string, int64_t> bytes_of_owner, adapters_of_owner;
+  for (const StoredAdapter& adapter : store.List()) {
+    ++adapters_of_owner[std::string(OwnerOf(adapter.id()))];
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(root / "adapters")) {
+    const fs::path name = entry.path().filename();
+    if (name != kAdapterConfigFile && name != kAdapterWeightsFile) continue;
+    struct stat info;
+    ASSERT_EQ(::lstat(entry.path().c_str(), &info), 0);
+    files[info.st_ino] = info.st_size;
+    const std::string directory = entry.path().parent_path().parent_path().filename();
+    const size_t tilde = directory.find('~');
+    bytes_of_owner[tilde == std::string::npos ? "" : directory.substr(0, tilde)] += info.st_size;
+  }
+  int64_t stored_bytes = 0;
+  for (const auto& [inode, bytes] : files) stored_bytes += bytes;
+  EXPECT_EQ(store.stored_bytes(), stored_bytes);
+  for (const auto& [owner, usage] : store.UsageByOwner()) {
+    EXPECT_EQ(usage.bytes, bytes_of_owner[owner]) << owner;
+    EXPECT_EQ(usage.adapters, adapters_of_owner[owner]) << owner;
+    EXPECT_EQ(store.OwnerUsage(owner).bytes, usage.bytes);
+  }
+  EXPECT_EQ(store.UsageByOwner().size(), bytes_of_owner.size());
+  EXPECT_EQ(NamesIn(root / "staging"), std::vector<std::string>());
+  EXPECT_EQ(NamesIn(root / "trash"), std::vector<std::string>());
+  for (const std::string& name : NamesIn(root / "blobs")) {
+    struct stat info;
+    ASSERT_EQ(::lstat((root / "blobs" / name).c_str(), &info), 0);
+    EXPECT_TRUE(files.contains(info.st_ino)) << name << " is a file of no version";
+    EXPECT_EQ(HashOf(ReadFile(root / "blobs" / name)), name);
+  }
 }
 
 std::string ReadFile(const fs::path& path) {

@@ -29,12 +29,27 @@ absl::StatusOr<StoredVersion> Put(AdapterStore* store, std::string_view id, int 
 absl::StatusOr<StoredAdapter> Put(AdapterStore* store, std::string_view id, int seed,
                                   const CommitOptions& options);
 CommitOptions Replacing();  // options that replace what is there
+DeclaredFile Declared(std::string_view name, std::string_view bytes);
+std::string HashOf(std::string_view bytes);
 // The current version of `id`.
 absl::StatusOr<StoredVersion> Latest(const AdapterStore& store, std::string_view id);
 // The seed that the files of `version` were made from, or -1 if they are not whole and of one seed.
 int SeedOf(const AdapterStore& store, const StoredVersion& version);
 // Of the current version of `id`; -1 also if there is none.
 int SeedOf(const AdapterStore& store, std::string_view id);
+
+// All that a caller can see of `id`, but for numbers of versions and times:
+// "current seed, kept seeds, newest first, settings, revision, facts". "none": there is none.
+std::string Describe(const AdapterStore& store, std::string_view id);
+// The same, as it would be.
+std::string Describe(int seed, const std::vector<int>& kept, std::string_view settings,
+                     int64_t revision, std::string_view facts = "");
+// Of all adapters, a line each.
+std::string DescribeAll(const AdapterStore& store);
+
+// The books of the store in `root` say what lies on disk: sums of bytes, owners, blobs; and nothing
+// is left of what was on its way.
+void ExpectBooksMatchDisk(const AdapterStore& store, const std::filesystem::path& root);
 
 std::string ReadFile(const std::filesystem::path& path);
 void WriteFile(const std::filesystem::path& path, std::string_view bytes);
@@ -50,6 +65,10 @@ class StoreTest : public testing::Test {
   // Opens (again, after closing).
   AdapterStore& Open(Disk::Hook hook = nullptr);
   absl::Status OpenError(AdapterStore::Options options = TestOptions());
+
+  void ExpectBooksMatchDisk(const AdapterStore& store) {
+    lorad::ExpectBooksMatchDisk(store, root_);
+  }
 
   int keep_versions_ = 2;            // of Open
   std::filesystem::path directory_;  // empty at first

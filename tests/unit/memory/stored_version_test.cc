@@ -1,33 +1,89 @@
 #include "memory/stored_version.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "memory/base/error_detail.h"
+#include "memory/store_layout.h"
 
 namespace lorad {
 namespace {
 
-using ::testing::HasSubstr;
-
 TEST(AdapterId, TakesGoodIds) {
-  for (const std::string& id : {std::string("a"), std::string("0"), std::string("acme-7_v2.1"),
-                                std::string("a."), std::string(128, 'x')}) {
+  for (const std::string& id :
+       {std::string("a"), std::string("0"), std::string("acme-7_v2.1"), std::string("a."),
+        std::string(128, 'x'), std::string("a/b"), std::string("acme.co/foo-1"),
+        std::string(64, 'x') + "/" + std::string(128, 'y')}) {
     EXPECT_EQ(ValidateAdapterId(id), absl::OkStatus()) << id;
   }
 }
 
 TEST(AdapterId, RefusesAllElse) {
-  for (const std::string& id :
-       {std::string(), std::string("."), std::string(".."), std::string("../etc"),
-        std::string("/etc"), std::string("a\\b"), std::string("a..b"), std::string("A"),
-        std::string("-a"), std::string("_a"), std::string(".a"), std::string("a b"),
-        std::string("a\0b", 3), std::string("a\n"), std::string("\xd0\xb0"),
-        std::string("caf\xc3\xa9"), std::string(129, 'x'), std::string(100'000, 'x')}) {
+  for (const std::string& id : {std::string(),
+                                std::string("."),
+                                std::string(".."),
+                                std::string("../etc"),
+                                std::string("/etc"),
+                                std::string("a\\b"),
+                                std::string("a..b"),
+                                std::string("A"),
+                                std::string("-a"),
+                                std::string("_a"),
+                                std::string(".a"),
+                                std::string("a b"),
+                                std::string("a\0b", 3),
+                                std::string("a\n"),
+                                std::string("\xd0\xb0"),
+                                std::string("caf\xc3\xa9"),
+                                std::string(129, 'x'),
+                                std::string(100'000, 'x'),
+                                std::string("a/b/c"),
+                                std::string("/a"),
+                                std::string("a/"),
+                                std::string("/"),
+                                std::string("../x"),
+                                std::string("a/.."),
+                                std::string("a/../b"),
+                                std::string("./a"),
+                                std::string("a//b"),
+                                std::string("a~b"),
+                                std::string("A/b"),
+                                std::string("a/B"),
+                                std::string(65, 'x') + "/a",
+                                "a/" + std::string(129, 'x')}) {
     const absl::Status status = ValidateAdapterId(id);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << id.substr(0, 20);
     EXPECT_EQ(GetErrorDetail(status).field, "adapter_id");
     EXPECT_LT(status.message().size(), 200u);  // what was sent is not sent back
+  }
+}
+
+TEST(TenantId, IsTheFirstPartOfAnId) {
+  for (const std::string& tenant :
+       {std::string("a"), std::string("0acme.co-1_x"), std::string(64, 'x')}) {
+    EXPECT_EQ(ValidateTenantId(tenant), absl::OkStatus());
+    EXPECT_EQ(ValidateAdapterId(tenant + "/a"), absl::OkStatus());
+    EXPECT_EQ(OwnerOf(tenant + "/a"), tenant);
+  }
+  for (const std::string& tenant :
+       {std::string(), std::string(".."), std::string("a..b"), std::string("A"), std::string("a/b"),
+        std::string("-a"), std::string("a~b"), std::string("a b"), std::string(65, 'x')}) {
+    const absl::Status status = ValidateTenantId(tenant);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << tenant;
+    EXPECT_EQ(GetErrorDetail(status).field, "tenant");
+    EXPECT_FALSE(ValidateAdapterId(tenant + "/a").ok());
+  }
+  EXPECT_EQ(OwnerOf("foo"), "");
+  EXPECT_EQ(OwnerOf("acme.foo"), "");
+}
+
+TEST(DirectoryName, LeadsBackToTheIdAndToNoOther) {
+  for (const char* id : {"a", "acme/foo", "a.b_c-1/d.e"}) {
+    const std::string name = DirectoryName(id);
+    EXPECT_EQ(name.find('/'), std::string::npos);
+    EXPECT_EQ(IdOfDirectory(name), id);
+  }
+  for (const char* name : {"", "~", "a~", "~a", "a~b~c", "A", "..", "a~..", "unknown name"}) {
+    EXPECT_EQ(IdOfDirectory(name), "") << name;
   }
 }
 
