@@ -6,8 +6,6 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include <algorithm>
-
 #include "absl/strings/cord.h"
 #include "client/error.h"
 #include "client/grpc_call.h"
@@ -15,9 +13,8 @@
 namespace lorad {
 namespace {
 
-constexpr int kMaxMessageBytes = 16
-                                 << 20;  // a page of 1000 adapters and logprobs of a long text fit
-constexpr int kListPageSize = 1000;
+// A page of 1000 adapters and the log-probabilities of a long text fit.
+constexpr int kMaxMessageBytes = 16 << 20;
 
 std::shared_ptr<grpc::Channel> Connect(const ClientOptions& options) {
   grpc::ChannelArguments args;
@@ -25,17 +22,6 @@ std::shared_ptr<grpc::Channel> Connect(const ClientOptions& options) {
   // Without this, channels to one address share one connection.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), args);
-}
-
-template <typename Response, typename Stub, typename Method, typename Request>
-absl::StatusOr<Response> Unary(Stub* stub, Method method, const Request& request,
-                               const CallOptions& options) {
-  grpc::ClientContext context;
-  SetDeadline(options, &context);
-  Response response;
-  const grpc::Status status = (stub->*method)(&context, request, &response);
-  if (!status.ok()) return FromGrpc(status);
-  return response;
 }
 
 }  // namespace
@@ -51,14 +37,16 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return out;
 }
 
-void SetDeadline(const CallOptions& options, grpc::ClientContext* context) {
+void Prepare(const CallOptions& options, const std::string& tenant, grpc::ClientContext* context) {
   if (options.timeout.has_value()) {
     context->set_deadline(std::chrono::system_clock::now() + *options.timeout);
   }
+  if (!tenant.empty()) context->AddMetadata(kTenantKey, tenant);
 }
 
 Client::Client(const ClientOptions& options) : connections_(std::make_unique<Connections>()) {
   auto first = Connect(options);
+  connections_->tenant = options.tenant;
   connections_->adapters = v1::Adapters::NewStub(first);
   connections_->admin = v1::Admin::NewStub(first);
   connections_->health = grpc::health::v1::Health::NewStub(first);
@@ -73,79 +61,50 @@ Client::~Client() = default;
 absl::StatusOr<v1::ScoreResponse> Client::Score(const v1::ScoreRequest& request,
                                                 const CallOptions& options) {
   return Unary<v1::ScoreResponse>(connections_->Next(), &v1::Inference::Stub::Score, request,
-                                  options);
+                                  connections_->tenant, options);
 }
 
 absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request,
                                                       const CallOptions& options) {
   return Unary<v1::TokenizeResponse>(connections_->Next(), &v1::Inference::Stub::Tokenize, request,
-                                     options);
+                                     connections_->tenant, options);
 }
 
 absl::StatusOr<v1::DetokenizeResponse> Client::Detokenize(const v1::DetokenizeRequest& request,
                                                           const CallOptions& options) {
   return Unary<v1::DetokenizeResponse>(connections_->Next(), &v1::Inference::Stub::Detokenize,
-                                       request, options);
-}
-
-absl::StatusOr<v1::Adapter> Client::CreateAdapter(const v1::CreateAdapterRequest& request,
-                                                  const CallOptions& options) {
-  return Unary<v1::Adapter>(connections_->adapters.get(), &v1::Adapters::Stub::CreateAdapter,
-                            request, options);
-}
-
-absl::StatusOr<v1::Adapter> Client::GetAdapter(const std::string& name,
-                                               const CallOptions& options) {
-  v1::GetAdapterRequest request;
-  request.set_name(name);
-  return Unary<v1::Adapter>(connections_->adapters.get(), &v1::Adapters::Stub::GetAdapter, request,
-                            options);
-}
-
-absl::StatusOr<std::vector<v1::Adapter>> Client::ListAdapters(v1::Adapter::State state,
-                                                              const CallOptions& options) {
-  std::vector<v1::Adapter> adapters;
-  v1::ListAdaptersRequest request;
-  request.set_page_size(kListPageSize);
-  request.set_state(state);
-  while (true) {
-    auto page = Unary<v1::ListAdaptersResponse>(
-        connections_->adapters.get(), &v1::Adapters::Stub::ListAdapters, request, options);
-    if (!page.ok()) return page.status();
-    std::move(page->mutable_adapters()->begin(), page->mutable_adapters()->end(),
-              std::back_inserter(adapters));
-    if (page->next_page_token().empty()) return adapters;
-    if (page->next_page_token() == request.page_token()) {
-      return absl::InternalError("the server returned the same page twice");
-    }
-    request.set_page_token(page->next_page_token());
-  }
-}
-
-absl::Status Client::DeleteAdapter(const std::string& name, bool allow_missing,
-                                   const CallOptions& options) {
-  v1::DeleteAdapterRequest request;
-  request.set_name(name);
-  request.set_allow_missing(allow_missing);
-  return Unary<google::protobuf::Empty>(connections_->adapters.get(),
-                                        &v1::Adapters::Stub::DeleteAdapter, request, options)
-      .status();
+                                       request, connections_->tenant, options);
 }
 
 absl::StatusOr<v1::Model> Client::GetModel(const CallOptions& options) {
   return Unary<v1::Model>(connections_->admin.get(), &v1::Admin::Stub::GetModel,
-                          v1::GetModelRequest(), options);
+                          v1::GetModelRequest(), connections_->tenant, options);
 }
 
 absl::StatusOr<v1::Pool> Client::GetPool(int max_adapters, const CallOptions& options) {
   v1::GetPoolRequest request;
   request.set_max_adapters(max_adapters);
-  return Unary<v1::Pool>(connections_->admin.get(), &v1::Admin::Stub::GetPool, request, options);
+  return Unary<v1::Pool>(connections_->admin.get(), &v1::Admin::Stub::GetPool, request,
+                         connections_->tenant, options);
+}
+
+absl::StatusOr<v1::Fit> Client::GetFit(const v1::GetFitRequest& request,
+                                       const CallOptions& options) {
+  return Unary<v1::Fit>(connections_->admin.get(), &v1::Admin::Stub::GetFit, request,
+                        connections_->tenant, options);
+}
+
+absl::StatusOr<std::vector<v1::Tenant>> Client::ListTenants(const CallOptions& options) {
+  auto response =
+      Unary<v1::ListTenantsResponse>(connections_->admin.get(), &v1::Admin::Stub::ListTenants,
+                                     v1::ListTenantsRequest(), connections_->tenant, options);
+  if (!response.ok()) return response.status();
+  return std::vector<v1::Tenant>(response->tenants().begin(), response->tenants().end());
 }
 
 absl::StatusOr<v1::Stats> Client::GetStats(const CallOptions& options) {
   return Unary<v1::Stats>(connections_->admin.get(), &v1::Admin::Stub::GetStats,
-                          v1::GetStatsRequest(), options);
+                          v1::GetStatsRequest(), connections_->tenant, options);
 }
 
 absl::StatusOr<v1::DrainResponse> Client::Drain(std::optional<std::chrono::milliseconds> wait,
@@ -156,14 +115,15 @@ absl::StatusOr<v1::DrainResponse> Client::Drain(std::optional<std::chrono::milli
         google::protobuf::util::TimeUtil::MillisecondsToDuration(wait->count());
   }
   return Unary<v1::DrainResponse>(connections_->admin.get(), &v1::Admin::Stub::Drain, request,
-                                  options);
+                                  connections_->tenant, options);
 }
 
 absl::StatusOr<bool> Client::IsServing(const std::string& service, const CallOptions& options) {
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   auto response = Unary<grpc::health::v1::HealthCheckResponse>(
-      connections_->health.get(), &grpc::health::v1::Health::Stub::Check, request, options);
+      connections_->health.get(), &grpc::health::v1::Health::Stub::Check, request,
+      connections_->tenant, options);
   if (!response.ok()) return response.status();
   return response->status() == grpc::health::v1::HealthCheckResponse::SERVING;
 }

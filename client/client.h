@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,8 @@ struct ClientOptions {
   // TCP connections; streams take turns on them. More than one matters with hundreds of streams:
   // those of one connection share its flow-control window.
   int connections = 1;
+  // The tenant that every call speaks for; empty: the operator.
+  std::string tenant = {};
 };
 
 struct CallOptions {
@@ -54,6 +57,13 @@ struct AdapterUpload {
   std::string directory;  // on this machine: adapter_config.json, adapter_model.safetensors
   bool replace = false;
   bool preload = false;
+  std::optional<v1::AdapterSettings> settings = std::nullopt;  // none: those that it has
+  std::string etag = {};  // replace only this state of it; empty: any
+};
+
+struct AdapterFilter {
+  v1::Adapter::State state = v1::Adapter::STATE_UNSPECIFIED;  // unspecified: any
+  std::map<std::string, std::string> labels = {};             // all of them
 };
 
 class Client {
@@ -84,21 +94,37 @@ class Client {
 
   absl::StatusOr<v1::Adapter> CreateAdapter(const v1::CreateAdapterRequest& request,
                                             const CallOptions& options = {});
-  // Reads the directory's files twice (for their hashes, then to send them). `on_progress` may be
+  // Reads the directory's files twice (for their hashes, then to send them). If the server has the
+  // very same files it answers before all are sent, and that is no error. `on_progress` may be
   // null.
   absl::StatusOr<v1::Adapter> UploadAdapter(
       const AdapterUpload& upload,
       const std::function<void(int64_t sent_bytes, int64_t total_bytes)>& on_progress,
       const CallOptions& options = {});
   absl::StatusOr<v1::Adapter> GetAdapter(const std::string& name, const CallOptions& options = {});
-  // All pages. STATE_UNSPECIFIED: adapters in any state. `options` is for each page.
-  absl::StatusOr<std::vector<v1::Adapter>> ListAdapters(
-      v1::Adapter::State state = v1::Adapter::STATE_UNSPECIFIED, const CallOptions& options = {});
+  // All pages, in the order of names. `options` is for each page.
+  absl::StatusOr<std::vector<v1::Adapter>> ListAdapters(const AdapterFilter& filter = {},
+                                                        const CallOptions& options = {});
+  absl::StatusOr<v1::Adapter> UpdateAdapter(const v1::UpdateAdapterRequest& request,
+                                            const CallOptions& options = {});
+  // Newest first; the first is current.
+  absl::StatusOr<std::vector<v1::Adapter>> ListAdapterVersions(const std::string& name,
+                                                               const CallOptions& options = {});
+  absl::StatusOr<v1::Adapter> RollbackAdapter(const v1::RollbackAdapterRequest& request,
+                                              const CallOptions& options = {});
+  // An empty `etag` deletes any state of the adapter.
   absl::Status DeleteAdapter(const std::string& name, bool allow_missing,
+                             const std::string& etag = {}, const CallOptions& options = {});
+  // Blocks until the watch ends. `on_event` (in this thread) returns false to end it: then the
+  // result is OK. A watch that ends otherwise is an error: Unavailable if the server drains.
+  absl::Status WatchAdapters(const std::map<std::string, std::string>& labels,
+                             const std::function<bool(const v1::WatchAdaptersResponse&)>& on_event,
                              const CallOptions& options = {});
 
   absl::StatusOr<v1::Model> GetModel(const CallOptions& options = {});
   absl::StatusOr<v1::Pool> GetPool(int max_adapters, const CallOptions& options = {});
+  absl::StatusOr<v1::Fit> GetFit(const v1::GetFitRequest& request, const CallOptions& options = {});
+  absl::StatusOr<std::vector<v1::Tenant>> ListTenants(const CallOptions& options = {});
   absl::StatusOr<v1::Stats> GetStats(const CallOptions& options = {});
   absl::StatusOr<v1::DrainResponse> Drain(std::optional<std::chrono::milliseconds> wait,
                                           const CallOptions& options = {});

@@ -41,6 +41,11 @@ ErrorDetails GetErrorDetails(const absl::Status& status) {
   return details;
 }
 
+bool IsEtagMismatch(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kAborted &&
+         GetErrorDetails(status).reason == "ETAG_MISMATCH";
+}
+
 std::string DescribeError(const absl::Status& status) {
   const ErrorDetails details = GetErrorDetails(status);
   const std::string message(status.message());

@@ -28,6 +28,10 @@ struct ErrorDetails {
 // Empty details for a status that did not come from a server.
 ErrorDetails GetErrorDetails(const absl::Status& status);
 
+// Whether a change was refused because the adapter is not (any more) in the state that its etag
+// named: read it again, then try again.
+bool IsEtagMismatch(const absl::Status& status);
+
 // For people, one line or more: code, message, then what the details add to it.
 std::string DescribeError(const absl::Status& status);
 

@@ -13,11 +13,11 @@ namespace {
 class GenerateReactor : public grpc::ClientReadReactor<v1::GenerateResponse> {
  public:
   GenerateReactor(const v1::GenerateRequest& request, GenerateCallbacks callbacks,
-                  const CallOptions& options)
+                  const std::string& tenant, const CallOptions& options)
       : context_(std::make_shared<grpc::ClientContext>()),
         request_(request),
         callbacks_(std::move(callbacks)) {
-    SetDeadline(options, context_.get());
+    Prepare(options, tenant, context_.get());
   }
 
   void Start(v1::Inference::Stub* stub, std::shared_ptr<GenerateReactor> self) {
@@ -89,7 +89,8 @@ class RunningGenerate : public GenerateCall {
 std::unique_ptr<GenerateCall> Client::GenerateAsync(const v1::GenerateRequest& request,
                                                     GenerateCallbacks callbacks,
                                                     const CallOptions& options) {
-  auto reactor = std::make_shared<GenerateReactor>(request, std::move(callbacks), options);
+  auto reactor = std::make_shared<GenerateReactor>(request, std::move(callbacks),
+                                                   connections_->tenant, options);
   reactor->Start(connections_->Next(), reactor);
   return std::make_unique<RunningGenerate>(std::move(reactor));
 }
@@ -99,7 +100,7 @@ absl::StatusOr<v1::GenerateFinish> Client::Generate(
     const std::function<bool(const v1::GenerateResponse&)>& on_message,
     const CallOptions& options) {
   grpc::ClientContext context;
-  SetDeadline(options, &context);
+  Prepare(options, connections_->tenant, &context);
   const auto reader = connections_->Next()->Generate(&context, request);
   v1::GenerateResponse message;
   v1::GenerateFinish finish;

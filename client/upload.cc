@@ -1,64 +1,21 @@
 // UploadAdapter: hashes the files, then streams them in order, in chunks.
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string_view>
+#include <vector>
 
+#include "client/adapter_files.h"
 #include "client/client.h"
 #include "client/grpc_call.h"
 
 namespace lorad {
 namespace {
 
-constexpr size_t kChunkBytes = 1 << 20;  // the protocol's limit
-constexpr std::string_view kFiles[] = {"adapter_config.json", "adapter_model.safetensors"};
-
 struct LocalFile {
   std::string path;
   v1::UploadFile description;
 };
-
-// Calls `take` with consecutive pieces of at most kChunkBytes until it returns false. The bytes
-// read.
-absl::StatusOr<int64_t> ForEachChunk(const std::string& path,
-                                     const std::function<bool(std::string_view)>& take) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::NotFoundError(fmt::format("cannot read {}", path));
-  std::string buffer(kChunkBytes, '\0');
-  int64_t total = 0;
-  while (in) {
-    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    const auto n = static_cast<size_t>(in.gcount());
-    if (n == 0) break;
-    total += static_cast<int64_t>(n);
-    if (!take(std::string_view(buffer.data(), n))) return total;
-  }
-  if (in.bad()) return absl::DataLossError(fmt::format("error while reading {}", path));
-  return total;
-}
-
-absl::StatusOr<LocalFile> Describe(const std::string& directory, std::string_view name) {
-  LocalFile file{.path = (std::filesystem::path(directory) / name).string(), .description = {}};
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> hash(EVP_MD_CTX_new(),
-                                                                     &EVP_MD_CTX_free);
-  EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr);
-  const auto bytes = ForEachChunk(file.path, [&hash](std::string_view data) {
-    EVP_DigestUpdate(hash.get(), data.data(), data.size());
-    return true;
-  });
-  if (!bytes.ok()) return bytes.status();
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int digest_bytes = 0;
-  EVP_DigestFinal_ex(hash.get(), digest, &digest_bytes);
-  std::string hex;
-  for (unsigned int i = 0; i < digest_bytes; ++i) hex += fmt::format("{:02x}", digest[i]);
-  file.description.set_name(std::string(name));
-  file.description.set_size_bytes(*bytes);
-  file.description.set_sha256(hex);
-  return file;
-}
 
 class Sender {
  public:
@@ -66,7 +23,7 @@ class Sender {
          const std::function<void(int64_t, int64_t)>& on_progress)
       : writer_(writer), total_bytes_(total_bytes), on_progress_(on_progress) {}
 
-  // False: the server has ended the stream, its status says why.
+  // False: the server has ended the stream. Its status says why; OK: it has these files already.
   bool SendHeader(const v1::UploadHeader& header) {
     *message_.mutable_header() = header;
     return writer_->Write(message_);
@@ -109,18 +66,21 @@ absl::StatusOr<v1::Adapter> Client::UploadAdapter(
   header.set_adapter_id(upload.adapter_id);
   header.set_replace(upload.replace);
   header.set_preload(upload.preload);
+  header.set_etag(upload.etag);
+  if (upload.settings.has_value()) *header.mutable_settings() = *upload.settings;
   std::vector<LocalFile> files;
   int64_t total_bytes = 0;
-  for (const std::string_view name : kFiles) {
-    auto file = Describe(upload.directory, name);
-    if (!file.ok()) return file.status();
-    total_bytes += file->description.size_bytes();
-    *header.add_files() = file->description;
-    files.push_back(*std::move(file));
+  for (const std::string_view name : kAdapterFiles) {
+    const std::string path = (std::filesystem::path(upload.directory) / name).string();
+    const auto description = DescribeFile(path);
+    if (!description.ok()) return description.status();
+    total_bytes += description->size_bytes();
+    *header.add_files() = *description;
+    files.push_back({path, *description});
   }
 
   grpc::ClientContext context;
-  SetDeadline(options, &context);
+  Prepare(options, connections_->tenant, &context);
   v1::Adapter adapter;
   const auto writer = connections_->adapters->UploadAdapter(&context, &adapter);
   Sender sender(writer.get(), total_bytes, on_progress);

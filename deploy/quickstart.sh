@@ -80,7 +80,7 @@ say "lorad is serving on 127.0.0.1:$port (metrics: http://127.0.0.1:$metrics_por
 cat <<TEXT
   $build/client/loractl --address 127.0.0.1:$port generate --adapter json 'Record: name: Ann, age: 41
   JSON:'
-  $build/client/loractl --address 127.0.0.1:$port adapters upload my-adapter /path/to/peft/directory
+  $build/client/loractl --address 127.0.0.1:$port adapters upload /path/to/peft/directory --id my-adapter
   $build/client/loractl --address 127.0.0.1:$port top
 Ctrl-C drains and stops it.
 TEXT

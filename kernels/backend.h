@@ -130,6 +130,9 @@ class Backend {
                            const PageSlab& slab, std::span<const uint32_t> pages) const = 0;
 
   // --- A step ---
+  // Copies whole pages of the pool.  REQUIRES: no page is written twice, and none that is written
+  // is read.
+  virtual void CopyPages(std::span<const PageCopy> copies) = 0;
   // out[i] = table[ids[i]].  REQUIRES: 0 <= ids[i] < table.rows().
   virtual void Embed(std::span<const int32_t> ids, const Matrix& table, Tensor& out) = 0;
   // y = x * weight / sqrt(mean(x^2) + eps), row by row.

@@ -33,6 +33,12 @@ struct PageSlab {
 
 inline constexpr size_t kPageGranule = 4096;
 
+// Page `to` of the slab becomes a copy of page `from`, whatever they hold.
+struct PageCopy {
+  uint32_t from = 0;
+  uint32_t to = 0;
+};
+
 // Geometry of the KV cache. A page holds the keys and values of `page_tokens` consecutive tokens of
 // one sequence for all layers; what lies where inside a page is the backend's own business.
 struct KvGeometry {

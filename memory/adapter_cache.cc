@@ -2,14 +2,27 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "memory/base/check.h"
 
 namespace lorad {
+namespace {
 
-AdapterCache::AdapterCache(PagePool* pool) : pool_(pool) {}
+// Weight of the latest load in seconds_per_page: a changed disk shows after a few loads, one slow
+// load does not say much.
+constexpr double kLatestLoad = 0.125;
+
+}  // namespace
+
+AdapterCache::AdapterCache(PagePool* pool, EvictionQueue* queue, double initial_seconds_per_page)
+    : pool_(pool), queue_(queue), seconds_per_page_(initial_seconds_per_page) {}
+
+AdapterCache::~AdapterCache() {
+  for (const auto& [id, entry] : entries_) {
+    if (entry->queued) queue_->Take(entry.get());
+  }
+}
 
 const AdapterCache::Entry* AdapterCache::Find(AdapterVersionId id) const {
   const auto found = entries_.find(id);
@@ -34,52 +47,66 @@ bool AdapterCache::IsLoading(AdapterVersionId id) const {
 
 bool AdapterCache::IsIdle(AdapterVersionId id) const {
   const Entry* entry = Find(id);
-  return entry != nullptr && entry->resident && entry->leases == 0;
+  return entry != nullptr && entry->idle();
+}
+
+bool AdapterCache::IsPinned(AdapterVersionId id) const {
+  const Entry* entry = Find(id);
+  return entry != nullptr && entry->pinned;
 }
 
 std::span<const uint32_t> AdapterCache::BeginLoad(AdapterVersionId id, uint32_t pages,
-                                                  TimePoint now) {
+                                                  uint32_t available_pages, TimePoint now) {
   LORAD_CHECK(pages >= 1 && Find(id) == nullptr);
-  // Asked first: an eviction that does not reach the goal would be a reload for nothing.
-  if (uint64_t{pool_->free_pages()} + idle_pages_ < pages) return {};
-  LORAD_CHECK(MakeRoom(pages));
+  // Asked first: an eviction that does not reach the goal would be work for nothing.
+  if (pages > available_pages) return {};
+  LORAD_CHECK(queue_->MakeRoom(pages));
   auto entry = std::make_unique<Entry>();
-  entry->pages = PageList(pool_, PageUse::kAdapter);
+  entry->owner = this;
+  entry->pages = pages;
+  entry->id = id;
+  entry->image = PageList(pool_, PageUse::kAdapter);
   entry->last_use = now;
-  LORAD_CHECK(entry->pages.Grow(pages));
+  LORAD_CHECK(entry->image.Grow(pages));
   ++loading_;
-  return entries_.emplace(id, std::move(entry)).first->second->pages.ids();
+  loading_pages_ += pages;
+  return entries_.emplace(id, std::move(entry)).first->second->image.ids();
 }
 
-void AdapterCache::FinishLoad(AdapterVersionId id, TimePoint now) {
+void AdapterCache::FinishLoad(AdapterVersionId id, double seconds, TimePoint now) {
   Entry& entry = Get(id);
-  LORAD_CHECK(!entry.resident);
+  LORAD_CHECK(!entry.resident && seconds >= 0);
+  const double per_page = seconds / entry.pages;
+  seconds_per_page_ =
+      loads_ == 0 ? per_page : seconds_per_page_ + kLatestLoad * (per_page - seconds_per_page_);
   ++loads_;
   --loading_;
+  loading_pages_ -= entry.pages;
   entry.resident = true;
   entry.last_use = now;
-  if (entry.retired) {
-    Leave(id);
-  } else {
-    BecomeIdle(id, &entry);
-  }
+  entry.seconds = seconds;
+  if (entry.retired) return Leave(&entry);
+  entry.awaited = true;  // by whoever it was loaded for: that use is counted here
+  queue_->Use(&entry);
+  Requeue(&entry);
 }
 
 void AdapterCache::AbortLoad(AdapterVersionId id) {
-  LORAD_CHECK(!Get(id).resident);
+  Entry& entry = Get(id);
+  LORAD_CHECK(!entry.resident);
   --loading_;
-  entries_.erase(id);
+  loading_pages_ -= entry.pages;
+  Forget(&entry);
 }
 
 std::span<const uint32_t> AdapterCache::Lease(AdapterVersionId id, TimePoint now) {
   Entry& entry = Get(id);
   LORAD_CHECK(entry.resident);
-  if (entry.leases++ == 0) {
-    StopIdle(&entry);
-    ++leased_;
-  }
+  leased_ += entry.leases++ == 0 ? 1 : 0;
   entry.last_use = now;
-  return entry.pages.ids();
+  if (!std::exchange(entry.awaited, false)) queue_->Use(&entry);
+  Requeue(&entry);
+  return entry.image.ids();
 }
 
 void AdapterCache::Release(AdapterVersionId id, TimePoint now) {
@@ -88,49 +115,70 @@ void AdapterCache::Release(AdapterVersionId id, TimePoint now) {
   entry.last_use = now;
   if (--entry.leases > 0) return;
   --leased_;
-  if (entry.retired) {
-    Leave(id);
+  if (entry.retired) return Leave(&entry);
+  queue_->Touch(&entry);
+  Requeue(&entry);
+}
+
+void AdapterCache::SetPinned(AdapterVersionId id, bool pinned) {
+  Entry& entry = Get(id);
+  if (entry.pinned == pinned) return;
+  entry.pinned = pinned;
+  if (pinned) {
+    ++pinned_;
+    pinned_pages_ += entry.pages;
   } else {
-    BecomeIdle(id, &entry);
+    --pinned_;
+    pinned_pages_ -= entry.pages;
   }
+  Requeue(&entry);
 }
 
 void AdapterCache::Retire(AdapterVersionId id) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return;
   Entry& entry = *found->second;
-  if (entry.resident && entry.leases == 0) {
-    StopIdle(&entry);
-    Leave(id);
-  } else {
+  if (!entry.idle()) {
     entry.retired = true;
+    return;
+  }
+  if (entry.queued) {
+    queue_->Take(&entry);
+    evictable_pages_ -= entry.pages;
+  }
+  Leave(&entry);
+}
+
+void AdapterCache::Requeue(Entry* entry) {
+  if (entry->evictable() == entry->queued) return;
+  if (entry->queued) {
+    queue_->Take(entry);
+    evictable_pages_ -= entry->pages;
+  } else {
+    queue_->Put(entry);
+    evictable_pages_ += entry->pages;
   }
 }
 
-bool AdapterCache::MakeRoom(uint32_t free_pages, std::span<const AdapterVersionId> keep) {
-  for (auto at = idle_.begin(); at != idle_.end() && pool_->free_pages() < free_pages;) {
-    const AdapterVersionId id = *at++;  // before StopIdle takes it off the list
-    if (std::find(keep.begin(), keep.end(), id) != keep.end()) continue;
-    StopIdle(&Get(id));
-    Leave(id);
-    ++evictions_;
+void AdapterCache::Evict(EvictionQueue::Item* item) {
+  auto* entry = static_cast<Entry*>(item);
+  evictable_pages_ -= entry->pages;
+  ++evictions_;
+  Leave(entry);
+}
+
+void AdapterCache::Forget(Entry* entry) {
+  LORAD_CHECK(!entry->queued);
+  if (entry->pinned) {
+    --pinned_;
+    pinned_pages_ -= entry->pages;
   }
-  return pool_->free_pages() >= free_pages;
+  entries_.erase(entry->id);
 }
 
-void AdapterCache::BecomeIdle(AdapterVersionId id, Entry* entry) {
-  entry->idle = idle_.insert(idle_.end(), id);
-  idle_pages_ += entry->pages.size();
-}
-
-void AdapterCache::StopIdle(Entry* entry) {
-  idle_.erase(entry->idle);
-  idle_pages_ -= entry->pages.size();
-}
-
-void AdapterCache::Leave(AdapterVersionId id) {
-  entries_.erase(id);
-  left_.push_back(id);
+void AdapterCache::Leave(Entry* entry) {
+  left_.push_back(entry->id);
+  Forget(entry);
 }
 
 std::vector<AdapterVersionId> AdapterCache::TakeEvicted() { return std::exchange(left_, {}); }
@@ -140,12 +188,21 @@ AdapterCache::Stats AdapterCache::stats() const {
           .evictions = evictions_,
           .loading = loading_,
           .resident = static_cast<uint32_t>(entries_.size()) - loading_,
-          .leased = leased_};
+          .leased = leased_,
+          .pinned = pinned_,
+          .pinned_pages = pinned_pages_};
+}
+
+std::vector<AdapterVersionId> AdapterCache::ids() const {
+  std::vector<AdapterVersionId> ids;
+  ids.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) ids.push_back(id);
+  return ids;
 }
 
 uint32_t AdapterCache::pages_of(AdapterVersionId id) const {
   const Entry* entry = Find(id);
-  return entry == nullptr ? 0 : entry->pages.size();
+  return entry == nullptr ? 0 : entry->pages;
 }
 
 TimePoint AdapterCache::last_use(AdapterVersionId id) const { return Get(id).last_use; }
@@ -153,44 +210,53 @@ TimePoint AdapterCache::last_use(AdapterVersionId id) const { return Get(id).las
 std::vector<const PageList*> AdapterCache::page_lists() const {
   std::vector<const PageList*> lists;
   lists.reserve(entries_.size());
-  for (const auto& [id, entry] : entries_) lists.push_back(&entry->pages);
+  for (const auto& [id, entry] : entries_) lists.push_back(&entry->image);
   return lists;
 }
 
+absl::Status AdapterCache::ValidateEntry(AdapterVersionId id, const Entry& entry) const {
+  const auto wrong = [id](const char* what) {
+    return absl::InternalError(fmt::format("adapter {}: {}", id, what));
+  };
+  if (entry.id != id || entry.owner != this) return wrong("is another's entry");
+  if (entry.pages == 0 || entry.pages != entry.image.size() ||
+      entry.image.use() != PageUse::kAdapter) {
+    return wrong("does not hold its adapter pages");
+  }
+  if (!entry.resident && entry.leases > 0) return wrong("is leased while it loads");
+  if (entry.idle() && entry.retired) return wrong("is idle but retired");
+  if (entry.queued != entry.evictable()) {
+    return wrong(entry.queued ? "is queued but may not go" : "may go but is not queued");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status AdapterCache::Validate() const {
-  uint32_t loading = 0, leased = 0, idle = 0, idle_pages = 0, pages = 0;
+  Stats counted;
+  uint32_t evictable_pages = 0, loading_pages = 0, pages = 0;
   for (const auto& [id, entry] : entries_) {
-    const bool is_idle = entry->resident && entry->leases == 0;
-    if (entry->pages.size() == 0 || entry->pages.use() != PageUse::kAdapter) {
-      return absl::InternalError(fmt::format("adapter {} holds no adapter pages", id));
-    }
-    if (!entry->resident && entry->leases > 0) {
-      return absl::InternalError(fmt::format("adapter {} is leased while it loads", id));
-    }
-    if (is_idle && (entry->retired || *entry->idle != id)) {
-      return absl::InternalError(fmt::format("adapter {} is idle but retired or misplaced", id));
-    }
-    loading += entry->resident ? 0 : 1;
-    leased += entry->leases > 0 ? 1 : 0;
-    idle += is_idle ? 1 : 0;
-    idle_pages += is_idle ? entry->pages.size() : 0;
-    pages += entry->pages.size();
+    if (absl::Status status = ValidateEntry(id, *entry); !status.ok()) return status;
+    counted.loading += entry->resident ? 0 : 1;
+    counted.leased += entry->leases > 0 ? 1 : 0;
+    counted.pinned += entry->pinned ? 1 : 0;
+    counted.pinned_pages += entry->pinned ? entry->pages : 0;
+    evictable_pages += entry->evictable() ? entry->pages : 0;
+    loading_pages += entry->resident ? 0 : entry->pages;
+    pages += entry->pages;
   }
-  if (loading != loading_ || leased != leased_ || idle != idle_.size() ||
-      idle_pages != idle_pages_ || pages != pool_->pages_in_use(PageUse::kAdapter)) {
-    return absl::InternalError(
-        fmt::format("adapter cache: counted {} loading, {} leased, {} idle, {} idle pages, {} "
-                    "pages; the books say {}, {}, {}, {}, {}",
-                    loading, leased, idle, idle_pages, pages, loading_, leased_, idle_.size(),
-                    idle_pages_, pool_->pages_in_use(PageUse::kAdapter)));
+  if (counted.loading != loading_ || counted.leased != leased_ || counted.pinned != pinned_) {
+    return absl::InternalError(fmt::format(
+        "adapter cache: counted {} loading, {} leased, {} pinned; the books say {}, {}, {}",
+        counted.loading, counted.leased, counted.pinned, loading_, leased_, pinned_));
   }
-  TimePoint before = TimePoint::min();
-  for (const AdapterVersionId id : idle_) {
-    const Entry* entry = Find(id);
-    if (entry == nullptr || !entry->resident || entry->leases > 0 || entry->last_use < before) {
-      return absl::InternalError(fmt::format("idle list: adapter {} is out of place", id));
-    }
-    before = entry->last_use;
+  const uint32_t in_use = pool_->pages_in_use(PageUse::kAdapter);
+  if (evictable_pages != evictable_pages_ || loading_pages != loading_pages_ ||
+      counted.pinned_pages != pinned_pages_ || pages != in_use) {
+    return absl::InternalError(fmt::format(
+        "adapter cache: counted {} pages evictable, {} loading, {} pinned, {} in all; the books "
+        "say {}, {}, {}, {}",
+        evictable_pages, loading_pages, counted.pinned_pages, pages, evictable_pages_,
+        loading_pages_, pinned_pages_, in_use));
   }
   return absl::OkStatus();
 }

@@ -26,13 +26,21 @@ bool PageList::Grow(uint32_t n) {
   return pool_->Take(n, use_, &ids_);
 }
 
-void PageList::Share(const PageList& other, uint32_t n) {
-  LORAD_CHECK(pool_ == other.pool_ && use_ == other.use_ && n <= other.size());
+void PageList::Share(const PageList& other, uint32_t first, uint32_t n) {
+  LORAD_CHECK(pool_ == other.pool_ && use_ == other.use_);
+  LORAD_CHECK(first <= other.size() && n <= other.size() - first);
   ids_.reserve(ids_.size() + n);  // so that `other` may be this list
-  for (uint32_t i = 0; i < n; ++i) {
+  for (uint32_t i = first; i < first + n; ++i) {
     pool_->AddReference(other.ids_[i]);
     ids_.push_back(other.ids_[i]);
   }
+}
+
+void PageList::Replace(uint32_t i, const PageList& other, uint32_t j) {
+  LORAD_CHECK(pool_ == other.pool_ && use_ == other.use_);
+  LORAD_CHECK(i < size() && j < other.size());
+  pool_->AddReference(other.ids_[j]);  // first: both may be the same page
+  pool_->DropReference(std::exchange(ids_[i], other.ids_[j]));
 }
 
 void PageList::Truncate(uint32_t n) {

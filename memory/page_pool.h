@@ -44,9 +44,12 @@ class PageList {
 
   // Adds `n` fresh pages, all or none. False: fewer than n are free; nothing changed.
   [[nodiscard]] bool Grow(uint32_t n);
-  // Appends the first `n` pages of `other` as shared references. REQUIRES: same pool and use, n <=
-  // other.size().
-  void Share(const PageList& other, uint32_t n);
+  // Appends pages [first, first + n) of `other` as shared references. REQUIRES: same pool and use,
+  // first + n <= other.size().
+  void Share(const PageList& other, uint32_t first, uint32_t n);
+  // Entry `i` becomes a shared reference to entry `j` of `other`; the page that it was is given up.
+  // REQUIRES: same pool and use, i < size(), j < other.size().
+  void Replace(uint32_t i, const PageList& other, uint32_t j);
   // Keeps the first `n` pages and gives the others up, last one first. REQUIRES: n <= size().
   void Truncate(uint32_t n);
   void Clear() { Truncate(0); }

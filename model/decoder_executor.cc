@@ -47,6 +47,7 @@ absl::Status DecoderExecutor::Execute(const StepInput& input,
   results->resize(input.sequences.size());
   if (input.sequences.empty()) return absl::OkStatus();
   PlanStep(input);
+  backend_->CopyPages(input.page_copies);
   decoder_.Forward({tokens_, positions_, sequences_, segments_});
   ListLogitRows(input, results);
   ForEachLogitRow([&](const LogitRow& row, std::span<const float> logits) {
@@ -63,6 +64,7 @@ absl::Status DecoderExecutor::Execute(const StepInput& input,
 
 std::vector<float> DecoderExecutor::AllLogits(const StepInput& input) {
   PlanStep(input);
+  backend_->CopyPages(input.page_copies);
   decoder_.Forward({tokens_, positions_, sequences_, segments_});
 
   // Where each sequence's logits start in the output, in tokens.

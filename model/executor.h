@@ -42,6 +42,8 @@ struct SequenceInput {
 
 struct StepInput {
   std::span<const SequenceInput> sequences;
+  // Made before anything else: pages that sequences of this step go on writing.
+  std::span<const kernels::PageCopy> page_copies = {};
 };
 
 struct SequenceResult {

@@ -34,7 +34,7 @@ size_t PlanDecode(std::span<const RunningView> running, const SchedulerPolicy& p
     const uint32_t missing = MissingPages(r, 1, policy.page_tokens);
     while (missing > budget->pages && alive > i) {
       const RunningView& victim = running[--alive];
-      budget->pages += static_cast<uint32_t>(victim.held_pages);
+      budget->pages += static_cast<uint32_t>(victim.releasable_pages);
       plan->preempt.push_back(victim.id);
     }
     if (alive <= i) break;  // the sequence itself was the youngest
@@ -66,27 +66,43 @@ bool Contains(std::span<const uint64_t> ids, uint64_t id) {
 }
 
 // Rules 5 and 6.
-void PlanAdmission(std::span<const WaitingView> waiting, const SchedulerPolicy& policy,
-                   uint32_t reserve, Budget* budget, StepPlan* plan) {
+void PlanAdmission(const PlannerView& view, const SchedulerPolicy& policy, Budget* budget,
+                   StepPlan* plan) {
+  // The reserve protects running sequences; with none running there is nobody to protect.
+  const uint32_t reserve = view.running.empty() ? 0 : policy.reserve_pages;
   std::vector<uint64_t> pinned;  // idle adapters whose pages stopped being evictable in this plan
-  for (const WaitingView& w : waiting) {
+  // True: go on with the next request. Else `w` has to wait, and all behind it.
+  const auto refused = [&](const WaitingView& w) {
+    const bool hopeless = view.running.empty() && view.adapter_loads_in_flight == 0 &&
+                          plan->admit.empty() && plan->load_adapters.empty();
+    if (hopeless) plan->refuse.push_back(w.id);
+    return hopeless;
+  };
+  for (const WaitingView& w : view.waiting) {
     if (budget->sequences == 0 || budget->tokens == 0) return;
     if (w.adapter_state == AdapterState::kLoading) continue;
     if (w.adapter_state == AdapterState::kStored) {
       if (Contains(plan->load_adapters, w.adapter) || budget->loads == 0) continue;
-      if (w.adapter_pages > budget->pages) return;
+      if (w.adapter_pages > budget->pages) {
+        if (refused(w)) continue;
+        return;
+      }
       budget->pages -= w.adapter_pages;
       budget->loads -= 1;
       plan->load_adapters.push_back(w.adapter);
       continue;
     }
-    uint32_t pages = PagesFor(w.known_tokens, policy.page_tokens);
+    const uint32_t pages = PagesFor(w.known_tokens, policy.page_tokens) - w.cached_pages;
     const bool pins = w.adapter_idle && !Contains(pinned, w.adapter);
-    const uint32_t taken = pages + (pins ? w.adapter_pages : 0);
-    if (taken + reserve > budget->pages) return;
+    const uint32_t taken = pages + w.cached_idle_pages + (pins ? w.adapter_pages : 0);
+    if (taken + reserve > budget->pages) {
+      if (refused(w)) continue;
+      return;
+    }
     budget->pages -= taken;
     if (pins) pinned.push_back(w.adapter);
-    const int tokens = std::min({w.known_tokens, policy.max_chunk_tokens, budget->tokens});
+    const int tokens =
+        std::min({w.known_tokens - w.cached_tokens, policy.max_chunk_tokens, budget->tokens});
     budget->tokens -= tokens;
     budget->sequences -= 1;
     plan->admit.push_back(w.id);
@@ -101,6 +117,7 @@ void StepPlan::Clear() {
   admit.clear();
   load_adapters.clear();
   run.clear();
+  refuse.clear();
 }
 
 void PlanStep(const PlannerView& view, const SchedulerPolicy& policy, StepPlan* plan) {
@@ -112,11 +129,7 @@ void PlanStep(const PlannerView& view, const SchedulerPolicy& policy, StepPlan* 
       .pages = view.free_pages + view.evictable_pages};
   const size_t alive = PlanDecode(view.running, policy, &budget, plan);
   PlanPrefill(view.running.first(alive), policy, &budget, plan);
-  if (plan->preempt.empty()) {
-    // The reserve protects running sequences; with none running there is nobody to protect.
-    const uint32_t reserve = view.running.empty() ? 0 : policy.reserve_pages;
-    PlanAdmission(view.waiting, policy, reserve, &budget, plan);
-  }
+  if (plan->preempt.empty()) PlanAdmission(view, policy, &budget, plan);
 }
 
 }  // namespace lorad

@@ -1,3 +1,5 @@
+// What the catalog shows, and how a change becomes visible. The changes themselves are in
+// adapter_catalog_changes.cc, the start in adapter_catalog_recover.cc.
 #include "server/adapter_catalog.h"
 
 #include <fmt/format.h>
@@ -7,223 +9,175 @@
 
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
-#include "model/sites.h"
+#include "memory/store_errors.h"
 
 namespace lorad {
-namespace {
 
-constexpr std::string_view kResourceType = "lorad.dev/Adapter";
+AdapterCatalog::AdapterCatalog(Parts parts, Hooks hooks)
+    : parts_(std::move(parts)), hooks_(std::make_shared<const Hooks>(std::move(hooks))) {}
 
-absl::Status NotFound(std::string_view id) {
-  return WithResource(WithReason(absl::NotFoundError(fmt::format("there is no adapter \"{}\"", id)),
-                                 "ADAPTER_NOT_FOUND"),
-                      kResourceType, fmt::format("adapters/{}", id));
+absl::StatusOr<AdapterVersionPtr> AdapterCatalog::Resolve(std::string_view caller,
+                                                          std::string_view name) const {
+  if (name.empty()) name = parts_.tenants->Of(caller).default_adapter;
+  if (name.empty() || name == kBaseModelName) return AdapterVersionPtr();
+  LORAD_ASSIGN_OR_RETURN(const AdapterName parsed, ParseAdapterName(name, "adapter"));
+  const std::lock_guard lock(mutex_);
+  LORAD_ASSIGN_OR_RETURN(AdapterInfo info, directory_.Find(caller, parsed));
+  return std::move(info.version);
 }
 
-bool IsBelow(const std::filesystem::path& path, const std::filesystem::path& root) {
-  const auto mismatch = std::mismatch(root.begin(), root.end(), path.begin(), path.end());
-  return mismatch.first == root.end();
+absl::StatusOr<AdapterInfo> AdapterCatalog::Get(std::string_view caller,
+                                                std::string_view name) const {
+  LORAD_ASSIGN_OR_RETURN(const AdapterName parsed, ParseAdapterName(name, "name"));
+  const std::lock_guard lock(mutex_);
+  return directory_.Find(caller, parsed);
 }
 
-}  // namespace
-
-AdapterCatalog::AdapterCatalog(Parts parts, std::function<void(AdapterVersionId)> on_unused,
-                               std::function<void(int)> on_count)
-    : parts_(std::move(parts)),
-      on_unused_(
-          std::make_shared<const std::function<void(AdapterVersionId)>>(std::move(on_unused))),
-      on_count_(std::move(on_count)) {}
-
-absl::StatusOr<std::unique_ptr<AdapterVersion>> AdapterCatalog::Check(
-    const std::filesystem::path& dir, AdapterCheck check) const {
-  LORAD_ASSIGN_OR_RETURN(const PeftAdapter peft,
-                         LoadPeftAdapter(dir, *parts_.model, parts_.limits, check));
-  auto version = std::make_unique<AdapterVersion>();
-  version->layout =
-      parts_.backend->PlanAdapter(peft.factors(), SiteCount(*parts_.model), parts_.page_bytes);
-  if (version->layout.pages >= parts_.pool_pages) {
-    return WithReason(absl::ResourceExhaustedError(fmt::format(
-                          "the adapter needs {} pages of {} bytes; the pool has {} in all",
-                          version->layout.pages, parts_.page_bytes, parts_.pool_pages)),
-                      "LARGER_THAN_POOL");
+absl::StatusOr<std::vector<AdapterInfo>> AdapterCatalog::Versions(std::string_view caller,
+                                                                  std::string_view name) const {
+  LORAD_ASSIGN_OR_RETURN(const AdapterName parsed, ParseAdapterName(name, "name"));
+  if (parsed.version != 0) return InvalidField("name", "must not name a version");
+  const std::lock_guard lock(mutex_);
+  LORAD_ASSIGN_OR_RETURN(const AdapterInfo current, directory_.Find(caller, parsed));
+  const Entry& entry = *directory_.Get(current.id());
+  std::vector<AdapterInfo> versions = {current};
+  for (const AdapterVersionPtr& old : entry.kept) {
+    if (old->facts != nullptr) versions.push_back(entry.InfoOf(old));
   }
-  const PeftAdapterFacts& facts = peft.facts();
-  version->max_rank = facts.max_rank;
-  version->ranks = facts.ranks;
-  version->target_modules = facts.target_modules;
-  version->base_model = facts.base_model_name;
-  version->alpha = facts.alpha;
-  return version;
+  return versions;
 }
 
-std::shared_ptr<const AdapterVersion> AdapterCatalog::Publish(
-    std::unique_ptr<AdapterVersion> version, const StoredVersion& stored) {
-  version->name = stored.id;
-  version->version = stored.version;
-  version->path = parts_.store->PathOf(stored);
-  version->sha256 = stored.weights.sha256;
-  version->file_bytes = stored.bytes();
-  version->create_time = stored.create_time;
-
-  std::shared_ptr<const AdapterVersion> old;  // let go of outside the lock
-  std::shared_ptr<const AdapterVersion> published;
-  int count = 0;
-  {
-    std::lock_guard lock(mutex_);
-    version->id = next_id_++;
-    published = std::shared_ptr<const AdapterVersion>(
-        version.release(), [on_unused = on_unused_, store = parts_.store](const AdapterVersion* v) {
-          if (v->use.superseded.load()) {
-            (*on_unused)(v->id);
-            store->Remove(v->name, v->version).IgnoreError();  // Open removes what is left
-          }
-          delete v;
-        });
-    std::shared_ptr<const AdapterVersion>& current = current_[stored.id];
-    if (current != nullptr && current->version > published->version) {
-      published->use.superseded.store(true);  // a later replacement was quicker
-    } else {
-      old = std::exchange(current, published);
-    }
-    count = static_cast<int>(current_.size());
+std::vector<AdapterInfo> AdapterCatalog::List(std::string_view caller, std::string_view after,
+                                              size_t most) const {
+  std::vector<AdapterInfo> list;
+  const std::lock_guard lock(mutex_);
+  while (list.size() < most) {
+    const Entry* entry = directory_.After(caller, after);
+    if (entry == nullptr) break;
+    list.push_back(entry->Info());
+    after = entry->current->name;
   }
-  if (old != nullptr) old->use.superseded.store(true);
-  if (on_count_) on_count_(count);
-  return published;
-}
-
-std::vector<std::string> AdapterCatalog::Recover() {
-  std::vector<std::string> skipped;
-  for (const StoredAdapter& stored : parts_.store->List()) {
-    auto version = Check(parts_.store->PathOf(stored.current), AdapterCheck::kStructure);
-    if (version.ok()) {
-      Publish(std::move(*version), stored.current);
-    } else {
-      skipped.push_back(
-          fmt::format("{}: {}", stored.id(), std::string(version.status().message())));
-    }
-  }
-  return skipped;
-}
-
-absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Resolve(
-    std::string_view id) const {
-  std::lock_guard lock(mutex_);
-  const auto found = current_.find(id);
-  if (found == current_.end()) return NotFound(id);
-  return found->second;
-}
-
-absl::Status AdapterCatalog::CheckCreatable(const std::string& id, bool replace) const {
-  LORAD_RETURN_IF_ERROR(ValidateAdapterId(id));
-  std::lock_guard lock(mutex_);
-  const bool exists = current_.contains(id);
-  if (exists && !replace) {
-    return WithResource(
-        WithReason(absl::AlreadyExistsError(
-                       fmt::format("adapter \"{}\" exists; set replace to make a new version", id)),
-                   "ADAPTER_EXISTS"),
-        kResourceType, fmt::format("adapters/{}", id));
-  }
-  if (!exists && static_cast<int>(current_.size()) >= parts_.max_adapters) {
-    return WithReason(absl::ResourceExhaustedError(
-                          fmt::format("the server keeps at most {} adapters", parts_.max_adapters)),
-                      "TOO_MANY_ADAPTERS");
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Commit(StagedAdapter staged,
-                                                                             const std::string& id,
-                                                                             bool replace) {
-  LORAD_RETURN_IF_ERROR(CheckCreatable(id, replace));
-  LORAD_RETURN_IF_ERROR(staged.CheckComplete());
-  LORAD_ASSIGN_OR_RETURN(auto version, Check(staged.path(), AdapterCheck::kWhole));
-  CommitOptions options;
-  options.if_exists = replace ? IfExists::kReplace : IfExists::kRefuse;
-  LORAD_ASSIGN_OR_RETURN(const StoredAdapter stored,
-                         parts_.store->Commit(std::move(staged), id, options));
-  return Publish(std::move(version), stored.current);
-}
-
-absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::CreateFromPath(
-    const std::filesystem::path& path, const std::string& id, bool replace) {
-  LORAD_RETURN_IF_ERROR(CheckCreatable(id, replace));
-  if (path.empty() || !path.is_absolute()) return InvalidField("path", "must be an absolute path");
-  std::error_code ec;
-  const std::filesystem::path real = std::filesystem::canonical(path, ec);
-  // Outside the roots and absent are one answer: the file system is not to be explored from here.
-  const bool allowed =
-      !ec && std::any_of(parts_.roots.begin(), parts_.roots.end(), [&](const auto& root) {
-        std::error_code e;
-        const std::filesystem::path r = std::filesystem::canonical(root, e);
-        return !e && IsBelow(real, r);
-      });
-  if (!allowed) {
-    return InvalidField("path",
-                        "is not an adapter directory below one of the server's adapter roots",
-                        "PATH_NOT_ALLOWED");
-  }
-  LORAD_ASSIGN_OR_RETURN(StagedAdapter staged, parts_.store->BeginCopy(real));
-  return Commit(std::move(staged), id, replace);
-}
-
-absl::StatusOr<std::shared_ptr<const AdapterVersion>> AdapterCatalog::Import(
-    const std::filesystem::path& path, const std::string& id) {
-  std::error_code ec;
-  const std::filesystem::path real = std::filesystem::canonical(path, ec);
-  if (ec) return absl::NotFoundError(fmt::format("{}: {}", path.string(), ec.message()));
-  LORAD_ASSIGN_OR_RETURN(StagedAdapter staged, parts_.store->BeginCopy(real));
-  return Commit(std::move(staged), id, /*replace=*/false);
-}
-
-absl::Status AdapterCatalog::Delete(const std::string& id) {
-  LORAD_RETURN_IF_ERROR(Resolve(id).status());
-  LORAD_RETURN_IF_ERROR(parts_.store->Delete(id));
-  std::shared_ptr<const AdapterVersion> old;  // let go of outside the lock
-  int count = 0;
-  {
-    std::lock_guard lock(mutex_);
-    const auto found = current_.find(id);
-    if (found != current_.end()) {
-      old = std::move(found->second);
-      current_.erase(found);
-    }
-    count = static_cast<int>(current_.size());
-  }
-  if (old != nullptr) old->use.superseded.store(true);
-  if (on_count_) on_count_(count);
-  return absl::OkStatus();
-}
-
-std::vector<std::shared_ptr<const AdapterVersion>> AdapterCatalog::List() const {
-  std::vector<std::shared_ptr<const AdapterVersion>> list;
-  std::lock_guard lock(mutex_);
-  list.reserve(current_.size());
-  for (const auto& [id, version] : current_) list.push_back(version);
   return list;
 }
 
-absl::Status AdapterCatalog::LoadImage(const AdapterVersion& version, const kernels::PageSlab& slab,
-                                       std::span<const uint32_t> pages) const {
-  const auto damaged = [&version](std::string_view why) {
-    return WithResource(
-        WithReason(absl::DataLossError(fmt::format("adapter \"{}\" version {} cannot be loaded: {}",
-                                                   version.name, version.version, why)),
-                   "ADAPTER_CORRUPT"),
-        kResourceType, fmt::format("adapters/{}", version.name));
-  };
-  const auto peft =
-      LoadPeftAdapter(version.path, *parts_.model, parts_.limits, AdapterCheck::kWhole);
-  if (!peft.ok()) return damaged(std::string(peft.status().message()));
-  const kernels::AdapterLayout layout =
-      parts_.backend->PlanAdapter(peft->factors(), SiteCount(*parts_.model), parts_.page_bytes);
-  if (layout.pages != version.layout.pages ||
-      layout.modules.size() != version.layout.modules.size()) {
-    return damaged("its files changed");
-  }
-  parts_.backend->PackAdapter(version.layout, peft->factors(), slab, pages);
+int AdapterCatalog::Count(std::string_view caller) const {
+  const std::lock_guard lock(mutex_);
+  return directory_.Count(caller);
+}
+
+std::optional<AdapterInfo> AdapterCatalog::Peek(std::string_view caller,
+                                                std::string_view id) const {
+  if (!MaySee(caller, id)) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  return Now(id);
+}
+
+std::optional<AdapterInfo> AdapterCatalog::Now(std::string_view id) const {
+  const Entry* entry = directory_.Get(id);
+  return entry == nullptr ? std::nullopt : std::optional(entry->Info());
+}
+
+absl::StatusOr<AdapterLayoutPtr> AdapterCatalog::LoadImage(const AdapterVersion& version,
+                                                           const kernels::PageSlab& slab,
+                                                           std::span<const uint32_t> pages) const {
+  StoredVersion stored;
+  stored.id = version.name;
+  stored.version = version.version;
+  stored.config.sha256 = version.config_sha256;
+  stored.weights.sha256 = version.sha256;
+  LORAD_RETURN_IF_ERROR(Verify(stored, version.activity.get()));
+  auto layout = parts_.images->Load(parts_.store->PathOf(stored), *version.facts, slab, pages);
+  if (layout.ok()) return layout;
+  return OfAdapter(absl::DataLossError(fmt::format("adapter \"{}\" version {} cannot be loaded: {}",
+                                                   version.name, version.version,
+                                                   std::string(layout.status().message()))),
+                   "ADAPTER_CORRUPT", version.name);
+}
+
+// Hashes the files unless they are as they were when that was done last.
+absl::Status AdapterCatalog::Verify(const StoredVersion& stored, AdapterActivity* activity) const {
+  const auto stamp = parts_.store->StampOf(stored);
+  if (stamp.ok() && activity->IsVerified(*stamp)) return absl::OkStatus();
+  LORAD_RETURN_IF_ERROR(parts_.store->Verify(stored));
+  if (stamp.ok()) activity->SetVerified(*stamp);
   return absl::OkStatus();
+}
+
+AdapterVersionPtr AdapterCatalog::MakeVersion(const StoredVersion& stored, AdapterFactsPtr facts) {
+  auto version = std::make_unique<AdapterVersion>();
+  version->id = next_id_++;
+  version->name = stored.id;
+  version->version = stored.version;
+  if (facts != nullptr) {
+    version->image_bytes = facts->image_bytes;
+    version->pages = facts->pages;
+  }
+  version->facts = std::move(facts);
+  version->sha256 = stored.weights.sha256;
+  version->config_sha256 = stored.config.sha256;
+  version->file_bytes = stored.bytes();
+  version->origin_version = stored.origin_version;
+  version->create_time = stored.create_time;
+  // The last holder may be the engine's thread, which touches no file.
+  return AdapterVersionPtr(
+      version.release(), [hooks = hooks_, store = parts_.store](const AdapterVersion* v) {
+        if (v->activity->dropped.load()) {
+          hooks->later([store, id = v->name, number = v->version] {
+            store->Remove(id, number).IgnoreError();  // Open removes what is left
+          });
+        }
+        delete v;
+      });
+}
+
+AdapterInfo AdapterCatalog::Show(const StoredAdapter& stored, AdapterSettingsPtr settings,
+                                 AdapterFactsPtr facts) {
+  const Entry* before = directory_.Get(stored.id());
+  const std::optional<Entry> old = before == nullptr ? std::nullopt : std::optional(*before);
+  const auto version_of = [&](const StoredVersion& v, AdapterFactsPtr known) {
+    if (old.has_value() && old->current->version == v.version) return old->current;
+    for (size_t i = 0; old.has_value() && i < old->kept.size(); ++i) {
+      if (old->kept[i]->version == v.version) return old->kept[i];
+    }
+    return MakeVersion(v, std::move(known));
+  };
+  Entry next{.current = version_of(stored.current, std::move(facts)),
+             .settings = std::move(settings),
+             .revision = stored.revision};
+  for (const StoredVersion& kept : stored.kept) {
+    next.kept.push_back(version_of(kept, parts_.images->Recall(kept.facts).value_or(nullptr)));
+    next.kept.back()->activity->superseded.store(true);
+  }
+  int count = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    directory_.Put(next);
+    count = directory_.size();
+  }
+  if (old.has_value()) LetGo(*old, &next);
+  const bool was_pinned = old.has_value() && old->settings->pinned && old->current == next.current;
+  if (next.settings->pinned != was_pinned) {
+    hooks_->set_pinned(next.current, next.settings->pinned);
+  }
+  hooks_->counted(count);
+  hooks_->changed(stored.id());
+  return next.Info();
+}
+
+void AdapterCatalog::LetGo(const Entry& old, const Entry* next) {
+  if (next == nullptr || next->current != old.current) {
+    if (old.settings->pinned) hooks_->set_pinned(old.current, false);
+    old.current->activity->superseded.store(true);
+    hooks_->retire(old.current->id);
+  }
+  const auto drop_unless_kept = [next](const AdapterVersionPtr& version) {
+    const bool kept = next != nullptr &&
+                      (next->current == version || std::find(next->kept.begin(), next->kept.end(),
+                                                             version) != next->kept.end());
+    if (!kept) version->activity->dropped.store(true);
+  };
+  drop_unless_kept(old.current);
+  for (const AdapterVersionPtr& version : old.kept) drop_unless_kept(version);
 }
 
 }  // namespace lorad

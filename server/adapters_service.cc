@@ -4,218 +4,204 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
+#include "server/adapter_reply.h"
+#include "server/caller.h"
+#include "server/log.h"
 #include "server/reply.h"
-#include "server/request_parsing.h"
 #include "server/status_conversion.h"
+#include "server/upload_call.h"
+#include "server/watch_call.h"
 
 namespace lorad {
 namespace {
 
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
+constexpr size_t kScan = 128;  // adapters that are looked at under one hold of the catalog's lock
 
-v1::Adapter::State WireState(AdapterState state) {
-  switch (state) {
-    case AdapterState::kResident:
-      return v1::Adapter::RESIDENT;
-    case AdapterState::kLoading:
-      return v1::Adapter::LOADING;
-    default:
-      return v1::Adapter::STORED;
-  }
-}
+// What a list leaves out.
+struct Filter {
+  v1::Adapter::State state = v1::Adapter::STATE_UNSPECIFIED;
+  std::map<std::string, std::string> labels;
 
-// `holding`: what the engine says of it, or null if it holds no pages.
-void FillAdapter(const AdapterVersion& version, const EngineSnapshot::Adapter* holding,
-                 size_t page_bytes, v1::Adapter* out) {
-  out->set_name("adapters/" + version.name);
-  out->set_version(version.version);
-  out->set_state(v1::Adapter::STORED);
-  out->set_rank(version.max_rank);
-  for (int rank : version.ranks) out->add_ranks(rank);
-  for (const std::string& module : version.target_modules) out->add_target_modules(module);
-  out->set_alpha(version.alpha);
-  out->set_base_model(version.base_model);
-  out->set_size_bytes(version.file_bytes);
-  out->set_sha256(version.sha256);
-  SetTimestamp(version.create_time, out->mutable_create_time());
-  const int64_t last = version.use.last_unix_ms.load();
-  if (last != 0) {
-    const std::chrono::system_clock::time_point time{std::chrono::milliseconds(last)};
-    SetTimestamp(time, out->mutable_last_use_time());
-  }
-  out->set_total_requests(version.use.requests.load());
-  if (holding == nullptr) return;
-  out->set_state(WireState(holding->state));
-  out->set_resident_pages(holding->pages);
-  out->set_resident_bytes(static_cast<int64_t>(holding->pages * page_bytes));
-  out->set_active_requests(holding->running + holding->waiting);
-}
-
-const EngineSnapshot::Adapter* FindHolding(const EngineSnapshot& snapshot, AdapterVersionId id) {
-  for (const auto& adapter : snapshot.adapters) {
-    if (adapter.id == id) return &adapter;
-  }
-  return nullptr;
-}
-
-using Created = absl::StatusOr<std::shared_ptr<const AdapterVersion>>;
-
-absl::Status Answer(const AdaptersService::Parts& parts, const Created& created, bool preload,
-                    v1::Adapter* response) {
-  if (!created.ok()) return created.status();
-  if (preload) parts.engine->Preload(*created);
-  FillAdapter(**created, nullptr, parts.page_bytes, response);
-  return absl::OkStatus();
-}
-
-// One UploadAdapter call. One read is in flight at a time, so its members need no lock.
-class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest> {
- public:
-  UploadCall(const AdaptersService::Parts& parts, grpc::CallbackServerContext* context,
-             v1::Adapter* response)
-      : parts_(parts), context_(context), response_(response) {
-    StartRead(&message_);
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) {
-      CommitOnWorkQueue();
-      return;
+  bool empty() const { return state == v1::Adapter::STATE_UNSPECIFIED && labels.empty(); }
+  bool Passes(const AdapterInfo& info) const {
+    if (state != v1::Adapter::STATE_UNSPECIFIED &&
+        state != WireState(info.version->activity->state.load())) {
+      return false;
     }
-    const absl::Status status = header_.has_value() ? TakeChunk() : TakeHeader();
-    if (!status.ok()) {
-      staged_.reset();
-      Finish(ToGrpcStatus(status));
-      return;
-    }
-    StartRead(&message_);
+    return info.settings->HasLabels(labels);
   }
-
-  void OnDone() override { delete this; }
-
- private:
-  absl::Status TakeHeader() {
-    if (!message_.has_header()) return InvalidField("header", "must be the first message");
-    header_ = message_.header();
-    LORAD_RETURN_IF_ERROR(
-        parts_.catalog->CheckCreatable(header_->adapter_id(), header_->replace()));
-    std::vector<DeclaredFile> files;
-    for (const v1::UploadFile& file : header_->files()) {
-      files.push_back({.name = file.name(), .bytes = file.size_bytes(), .sha256 = file.sha256()});
-    }
-    LORAD_ASSIGN_OR_RETURN(staged_, parts_.catalog->store().Begin(files));
-    return absl::OkStatus();
-  }
-
-  absl::Status TakeChunk() {
-    if (!message_.has_chunk()) return InvalidField("chunk", "must follow the header");
-    const v1::UploadChunk& chunk = message_.chunk();
-    return staged_->Write(chunk.file_index(), chunk.offset(), chunk.data());
-  }
-
-  void CommitOnWorkQueue() {
-    if (!staged_.has_value()) {
-      Finish(ToGrpcStatus(InvalidField("header", "the upload ended before its header")));
-      return;
-    }
-    parts_.work->Post([this] {
-      // Reads end alike when the client is done and when it is gone; only what it finished is kept.
-      if (context_->IsCancelled()) {
-        staged_.reset();
-        Finish(grpc::Status::CANCELLED);
-        return;
-      }
-      const Created created =
-          parts_.catalog->Commit(std::move(*staged_), header_->adapter_id(), header_->replace());
-      Finish(ToGrpcStatus(Answer(parts_, created, header_->preload(), response_)));
-    });
-  }
-
-  const AdaptersService::Parts& parts_;
-  grpc::CallbackServerContext* const context_;
-  v1::Adapter* const response_;
-  v1::UploadAdapterRequest message_;
-  std::optional<v1::UploadHeader> header_;
-  std::optional<StagedAdapter> staged_;
 };
+
+absl::StatusOr<NewAdapter> NewAdapterOf(const std::string& caller,
+                                        const v1::CreateAdapterRequest& request) {
+  NewAdapter wanted{.replace = request.replace(), .etag = request.etag()};
+  LORAD_ASSIGN_OR_RETURN(wanted.id, AdapterCatalog::IdForCreate(caller, request.adapter_id()));
+  if (request.has_settings()) {
+    LORAD_ASSIGN_OR_RETURN(wanted.settings, SettingsOf(request.settings()));
+  }
+  return wanted;
+}
 
 }  // namespace
 
-grpc::ServerUnaryReactor* AdaptersService::CreateAdapter(grpc::CallbackServerContext* context,
-                                                         const v1::CreateAdapterRequest* request,
-                                                         v1::Adapter* response) {
+absl::Status AnswerChange(const AdaptersService::Parts& parts, std::string_view what,
+                          std::string_view caller, std::string_view name,
+                          const absl::StatusOr<AdapterInfo>& changed, v1::Adapter* response) {
+  Log(LogLevel::kInfo, "adapter change",
+      {{"what", what},
+       {"tenant", caller},
+       {"adapter", changed.ok() ? std::string_view(changed->id()) : name},
+       {"adapter_version", changed.ok() ? changed->current_version : 0},
+       {"etag", changed.ok() ? changed->etag() : std::string()},
+       {"status", absl::StatusCodeToString(changed.status().code())},
+       {"reason", changed.ok() ? std::string() : GetErrorDetail(changed.status()).reason}});
+  if (!changed.ok()) return changed.status();
+  FillAdapter(*changed, parts.page_bytes, response);
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AdaptersService::AnswerLater(grpc::CallbackServerContext* context,
+                                                       Change change) const {
+  auto caller = CallerOf(*context);
+  if (!caller.ok()) return FinishNow(context, caller.status());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  parts_.work->Post([this, reactor, request, response] {
-    const Created created =
-        parts_.catalog->CreateFromPath(request->path(), request->adapter_id(), request->replace());
-    reactor->Finish(ToGrpcStatus(Answer(parts_, created, request->preload(), response)));
+  parts_.work->Post([reactor, caller = *std::move(caller), change = std::move(change)] {
+    reactor->Finish(ToGrpcStatus(change(caller)));
   });
   return reactor;
 }
 
+grpc::ServerUnaryReactor* AdaptersService::CreateAdapter(grpc::CallbackServerContext* context,
+                                                         const v1::CreateAdapterRequest* request,
+                                                         v1::Adapter* response) {
+  return AnswerLater(context, [this, request, response](const std::string& caller) -> absl::Status {
+    const auto create = [&]() -> absl::StatusOr<AdapterInfo> {
+      LORAD_ASSIGN_OR_RETURN(const NewAdapter wanted, NewAdapterOf(caller, *request));
+      return parts_.catalog->CreateFromPath(request->path(), wanted);
+    };
+    const absl::StatusOr<AdapterInfo> created = create();
+    if (created.ok() && request->preload()) parts_.engine->Preload(created->version);
+    return AnswerChange(parts_, "create", caller, request->adapter_id(), created, response);
+  });
+}
+
 grpc::ServerReadReactor<v1::UploadAdapterRequest>* AdaptersService::UploadAdapter(
     grpc::CallbackServerContext* context, v1::Adapter* response) {
-  return new UploadCall(parts_, context, response);
+  return NewUploadCall(parts_, context, response);
 }
 
 grpc::ServerUnaryReactor* AdaptersService::GetAdapter(grpc::CallbackServerContext* context,
                                                       const v1::GetAdapterRequest* request,
                                                       v1::Adapter* response) {
-  const auto version = parts_.catalog->Resolve(AdapterIdOf(request->name()));
-  if (!version.ok()) return FinishNow(context, version.status());
-  const EngineSnapshot snapshot = parts_.engine->Snapshot();
-  FillAdapter(**version, FindHolding(snapshot, (*version)->id), parts_.page_bytes, response);
-  return FinishNow(context, absl::OkStatus());
+  const auto caller = CallerOf(*context);
+  if (!caller.ok()) return FinishNow(context, caller.status());
+  const auto info = parts_.catalog->Get(*caller, request->name());
+  if (info.ok()) FillAdapter(*info, parts_.page_bytes, response);
+  return FinishNow(context, info.status());
+}
+
+absl::Status AdaptersService::List(const std::string& caller,
+                                   const v1::ListAdaptersRequest& request,
+                                   v1::ListAdaptersResponse* response) const {
+  if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
+    return InvalidField("page_size", fmt::format("must be in [0, {}]", kMaxPageSize));
+  }
+  const int size = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+  const Filter filter{.state = request.state(), .labels = LabelsOf(request.labels())};
+  // A page token is the last id of the page before. With a filter all adapters are looked at, to
+  // count those that pass.
+  std::string after = filter.empty() ? request.page_token() : std::string();
+  int total = 0;
+  std::string last, next_page;
+  while (filter.empty() ? next_page.empty() : true) {
+    const std::vector<AdapterInfo> some = parts_.catalog->List(caller, after, kScan);
+    if (some.empty()) break;
+    after = some.back().id();
+    for (const AdapterInfo& info : some) {
+      if (!filter.Passes(info)) continue;
+      ++total;
+      if (info.id() <= request.page_token()) continue;
+      if (response->adapters_size() == size) {
+        next_page = last;
+      } else {
+        FillAdapter(info, parts_.page_bytes, response->add_adapters());
+        last = info.id();
+      }
+    }
+  }
+  response->set_next_page_token(next_page);
+  response->set_total_size(filter.empty() ? parts_.catalog->Count(caller) : total);
+  return absl::OkStatus();
 }
 
 grpc::ServerUnaryReactor* AdaptersService::ListAdapters(grpc::CallbackServerContext* context,
                                                         const v1::ListAdaptersRequest* request,
                                                         v1::ListAdaptersResponse* response) {
-  if (request->page_size() < 0 || request->page_size() > kMaxPageSize) {
-    return FinishNow(context,
-                     InvalidField("page_size", fmt::format("must be in [0, {}]", kMaxPageSize)));
-  }
-  const int size = request->page_size() == 0 ? kDefaultPageSize : request->page_size();
-  const EngineSnapshot snapshot = parts_.engine->Snapshot();
-  absl::flat_hash_map<AdapterVersionId, const EngineSnapshot::Adapter*> holding;
-  for (const auto& adapter : snapshot.adapters) holding[adapter.id] = &adapter;
+  const auto caller = CallerOf(*context);
+  if (!caller.ok()) return FinishNow(context, caller.status());
+  return FinishNow(context, List(*caller, *request, response));
+}
 
-  int total = 0;
-  for (const auto& version :
-       parts_.catalog->List()) {  // by name: a page token is the last name given
-    const auto held = holding.find(version->id);
-    const auto* h = held == holding.end() ? nullptr : held->second;
-    const v1::Adapter::State state = h == nullptr ? v1::Adapter::STORED : WireState(h->state);
-    if (request->state() != v1::Adapter::STATE_UNSPECIFIED && request->state() != state) continue;
-    ++total;
-    if (version->name <= request->page_token() && !request->page_token().empty()) continue;
-    if (response->adapters_size() == size) {
-      response->set_next_page_token(
-          AdapterIdOf(response->adapters(response->adapters_size() - 1).name()));
-      continue;
-    }
-    FillAdapter(*version, h, parts_.page_bytes, response->add_adapters());
+grpc::ServerUnaryReactor* AdaptersService::UpdateAdapter(grpc::CallbackServerContext* context,
+                                                         const v1::UpdateAdapterRequest* request,
+                                                         v1::Adapter* response) {
+  return AnswerLater(context, [this, request, response](const std::string& caller) -> absl::Status {
+    const auto update = [&]() -> absl::StatusOr<AdapterInfo> {
+      LORAD_ASSIGN_OR_RETURN(const SettingsMask mask, MaskOf(request->update_mask()));
+      LORAD_ASSIGN_OR_RETURN(const AdapterSettings settings, SettingsOf(request->settings()));
+      return parts_.catalog->Update(caller, request->name(), settings, mask, request->etag());
+    };
+    return AnswerChange(parts_, "update", caller, request->name(), update(), response);
+  });
+}
+
+grpc::ServerUnaryReactor* AdaptersService::ListAdapterVersions(
+    grpc::CallbackServerContext* context, const v1::ListAdapterVersionsRequest* request,
+    v1::ListAdapterVersionsResponse* response) {
+  const auto caller = CallerOf(*context);
+  if (!caller.ok()) return FinishNow(context, caller.status());
+  const auto versions = parts_.catalog->Versions(*caller, request->name());
+  if (!versions.ok()) return FinishNow(context, versions.status());
+  for (const AdapterInfo& info : *versions) {
+    FillAdapter(info, parts_.page_bytes, response->add_versions());
   }
-  response->set_total_size(total);
   return FinishNow(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* AdaptersService::RollbackAdapter(
+    grpc::CallbackServerContext* context, const v1::RollbackAdapterRequest* request,
+    v1::Adapter* response) {
+  return AnswerLater(context, [this, request, response](const std::string& caller) {
+    const auto rolled_back =
+        parts_.catalog->Rollback(caller, request->name(), request->version(), request->etag());
+    return AnswerChange(parts_, "rollback", caller, request->name(), rolled_back, response);
+  });
 }
 
 grpc::ServerUnaryReactor* AdaptersService::DeleteAdapter(grpc::CallbackServerContext* context,
                                                          const v1::DeleteAdapterRequest* request,
                                                          google::protobuf::Empty*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  parts_.work->Post([this, reactor, request] {
-    absl::Status status = parts_.catalog->Delete(AdapterIdOf(request->name()));
-    if (request->allow_missing() && absl::IsNotFound(status)) status = absl::OkStatus();
-    reactor->Finish(ToGrpcStatus(status));
+  return AnswerLater(context, [this, request](const std::string& caller) -> absl::Status {
+    const auto deleted = parts_.catalog->Delete(caller, request->name(), request->etag());
+    Log(LogLevel::kInfo, "adapter change",
+        {{"what", "delete"},
+         {"tenant", caller},
+         {"adapter", deleted.ok() ? *deleted : request->name()},
+         {"status", absl::StatusCodeToString(deleted.status().code())}});
+    if (request->allow_missing() && absl::IsNotFound(deleted.status())) return absl::OkStatus();
+    return deleted.status();
   });
-  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::WatchAdaptersResponse>* AdaptersService::WatchAdapters(
+    grpc::CallbackServerContext* context, const v1::WatchAdaptersRequest* request) {
+  return NewWatchCall(parts_, context, request);
 }
 
 }  // namespace lorad

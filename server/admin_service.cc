@@ -1,10 +1,18 @@
 #include "server/admin_service.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <map>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "memory/base/error_detail.h"
+#include "memory/base/status_macros.h"
+#include "server/caller.h"
+#include "server/pool_fit.h"
+#include "server/pool_reply.h"
 #include "server/reply.h"
 
 namespace lorad {
@@ -18,50 +26,85 @@ constexpr auto kDrainPoll = std::chrono::milliseconds(20);
 
 grpc::ServerUnaryReactor* AdminService::GetModel(grpc::CallbackServerContext* context,
                                                  const v1::GetModelRequest*, v1::Model* response) {
-  *response = parts_.model;
-  return FinishNow(context, absl::OkStatus());
+  const auto caller = CallerOf(*context);
+  if (caller.ok()) *response = parts_.model;
+  return FinishNow(context, caller.status());
 }
 
 grpc::ServerUnaryReactor* AdminService::GetPool(grpc::CallbackServerContext* context,
                                                 const v1::GetPoolRequest* request,
                                                 v1::Pool* response) {
+  if (const absl::Status s = CheckOperator(*context); !s.ok()) return FinishNow(context, s);
   if (request->max_adapters() < 0 || request->max_adapters() > kMaxPoolRows) {
     return FinishNow(context, InvalidField("max_adapters", "must be in [0, 10000]"));
   }
-  EngineSnapshot snapshot = parts_.engine->Snapshot();
-  const GaugeReport& gauges = snapshot.gauges;
-  response->set_total_pages(gauges.pages_total);
-  response->set_free_pages(gauges.pages_free);
-  response->set_kv_pages(gauges.pages_kv);
-  response->set_adapter_pages(gauges.pages_adapter);
-  response->set_page_bytes(static_cast<int64_t>(parts_.page_bytes));
-  response->set_page_tokens(parts_.page_tokens);
-  std::sort(snapshot.adapters.begin(), snapshot.adapters.end(), [](const auto& a, const auto& b) {
-    return a.idle != b.idle ? a.idle < b.idle : a.id < b.id;
-  });
-  const auto now = std::chrono::system_clock::now();
-  int64_t idle_pages = 0;
   const int rows = request->max_adapters() == 0 ? kDefaultPoolRows : request->max_adapters();
-  for (const auto& adapter : snapshot.adapters) {
-    const bool loading = adapter.state == AdapterState::kLoading;
-    if (!loading && adapter.running == 0) idle_pages += adapter.pages;
-    if (response->adapters_size() == rows) continue;
-    auto* row = response->add_adapters();
-    row->set_name("adapters/" + adapter.name);
-    row->set_version(adapter.version);
-    row->set_pages(adapter.pages);
-    row->set_loading(loading);
-    row->set_running_requests(adapter.running);
-    SetTimestamp(now - std::chrono::duration_cast<std::chrono::milliseconds>(adapter.idle),
-                 row->mutable_last_use_time());
+  FillPool(parts_.engine->Snapshot(),
+           {.page_bytes = parts_.page_bytes, .page_tokens = parts_.page_tokens}, rows,
+           std::chrono::system_clock::now(), response);
+  return FinishNow(context, absl::OkStatus());
+}
+
+absl::Status AdminService::FillFit(const v1::GetFitRequest& request, v1::Fit* response) const {
+  const int longest = parts_.model.max_context_tokens();
+  const int tokens = request.sequence_tokens() == 0 ? longest : request.sequence_tokens();
+  if (tokens < 0 || tokens > longest) {
+    return InvalidField("sequence_tokens", fmt::format("must be in [0, {}]", longest));
   }
-  response->set_adapter_idle_pages(idle_pages);
-  response->set_adapter_count(static_cast<int32_t>(snapshot.adapters.size()));
+  const GaugeReport pool = parts_.engine->Snapshot().gauges;
+  if (request.rank() != 0) {
+    const std::vector<std::string> modules(request.target_modules().begin(),
+                                           request.target_modules().end());
+    LORAD_ASSIGN_OR_RETURN(const kernels::AdapterLayout layout,
+                           parts_.images->PlanFor(request.rank(), modules));
+    const PoolFit fit = FitOf(layout.pages, pool);
+    response->set_adapter_pages(layout.pages);
+    response->set_adapter_image_bytes(static_cast<int64_t>(layout.image_bytes));
+    response->set_adapters_in_free_pages(fit.in_free_pages);
+    response->set_adapters_in_available_pages(fit.in_available_pages);
+    response->set_adapters_in_pool(fit.in_pool);
+  }
+  const int pages = (tokens + parts_.page_tokens - 1) / parts_.page_tokens;
+  const PoolFit fit = FitOf(pages, pool);
+  response->set_sequence_pages(pages);
+  response->set_sequences_in_free_pages(fit.in_free_pages);
+  response->set_sequences_in_available_pages(fit.in_available_pages);
+  response->set_sequences_in_pool(fit.in_pool);
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AdminService::GetFit(grpc::CallbackServerContext* context,
+                                               const v1::GetFitRequest* request,
+                                               v1::Fit* response) {
+  const auto caller = CallerOf(*context);
+  if (!caller.ok()) return FinishNow(context, caller.status());
+  return FinishNow(context, FillFit(*request, response));
+}
+
+grpc::ServerUnaryReactor* AdminService::ListTenants(grpc::CallbackServerContext* context,
+                                                    const v1::ListTenantsRequest*,
+                                                    v1::ListTenantsResponse* response) {
+  if (const absl::Status s = CheckOperator(*context); !s.ok()) return FinishNow(context, s);
+  const TenantTable& table = parts_.catalog->tenants();
+  std::map<std::string, StoreUsage> tenants = parts_.catalog->store().UsageByOwner();
+  tenants.erase("");  // public adapters are nobody's
+  for (const auto& [name, limits] : table.named()) tenants.try_emplace(name);
+  for (const auto& [name, usage] : tenants) {
+    const TenantLimits& limits = table.Of(name);
+    v1::Tenant* row = response->add_tenants();
+    row->set_name(name);
+    row->set_adapters(static_cast<int32_t>(usage.adapters));
+    row->set_stored_bytes(usage.bytes);
+    row->set_max_adapters(static_cast<int32_t>(limits.max_adapters));
+    row->set_max_stored_bytes(limits.max_bytes);
+    row->set_default_adapter(limits.default_adapter);
+  }
   return FinishNow(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminService::GetStats(grpc::CallbackServerContext* context,
                                                  const v1::GetStatsRequest*, v1::Stats* response) {
+  if (const absl::Status s = CheckOperator(*context); !s.ok()) return FinishNow(context, s);
   const EngineSnapshot snapshot = parts_.engine->Snapshot();
   const Totals& totals = parts_.metrics->totals();
   SetDuration(std::chrono::system_clock::now() - parts_.start, response->mutable_uptime());
@@ -75,19 +118,22 @@ grpc::ServerUnaryReactor* AdminService::GetStats(grpc::CallbackServerContext* co
   response->set_cancelled_total(totals.cancelled);
   response->set_failed_total(totals.failed);
   response->set_prompt_tokens_total(totals.prompt_tokens);
+  response->set_cached_tokens_total(totals.cached_tokens);
   response->set_completion_tokens_total(totals.output_tokens);
   response->set_steps_total(totals.steps);
   SetDuration(std::chrono::nanoseconds(totals.step_ns), response->mutable_step_time_total());
   response->set_adapter_loads_total(totals.adapter_loads);
   response->set_adapter_evictions_total(totals.adapter_evictions);
   response->set_preemptions_total(totals.preemptions);
-  response->set_stored_adapters(static_cast<int32_t>(parts_.catalog->List().size()));
+  response->set_prefix_evictions_total(totals.prefix_evictions);
+  response->set_stored_adapters(parts_.catalog->Count(""));
   return FinishNow(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* context,
                                               const v1::DrainRequest* request,
                                               v1::DrainResponse* response) {
+  if (const absl::Status s = CheckOperator(*context); !s.ok()) return FinishNow(context, s);
   auto until = context->deadline();
   if (request->has_timeout()) {
     if (request->timeout().seconds() < 0 || request->timeout().seconds() > 86400) {

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include "memory/adapter_store.h"
@@ -72,6 +73,15 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
          "--page-tokens", c.page_tokens,
          "Tokens a KV page holds, a multiple of 16 [from the model: pages of 32 KiB or more]")
       ->group("Device");
+  app.add_option("--prefix-cache", c.prefix_cache,
+                 "Keep keys and values of ended requests for later prompts that begin alike")
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--share-base-prefixes", c.share_base_prefixes,
+                 "Share them between tenants for prompts of the base model: saves memory, and lets "
+                 "a tenant learn by its speed what others asked")
+      ->capture_default_str()
+      ->group("Device");
 }
 
 void AddAdapterOptions(CLI::App& app, Config& c) {
@@ -99,6 +109,38 @@ void AddAdapterOptions(CLI::App& app, Config& c) {
   app.add_option("--loader-threads", c.loader_threads, "Threads that check and load adapters")
       ->capture_default_str()
       ->group("Adapters");
+}
+
+void AddVersionOptions(CLI::App& app, Config& c) {
+  app.add_option("--keep-versions", c.keep_versions,
+                 "Replaced versions of each adapter that are kept, for name@version and rollback")
+      ->capture_default_str()
+      ->group("Adapters");
+  app.add_option("--max-pinned-percent", c.max_pinned_percent,
+                 "Of the pool, that pinned adapters may take together")
+      ->capture_default_str()
+      ->group("Adapters");
+  app.add_option("--adapter-wait-timeout", c.adapter_wait_timeout_s,
+                 "Seconds that a request may wait for its adapter to be loaded")
+      ->capture_default_str()
+      ->group("Adapters");
+}
+
+void AddTenantOptions(CLI::App& app, Config& c) {
+  app.add_option("--tenant", c.tenants,
+                 "name[,max-adapters=N][,max-bytes=SIZE][,default-adapter=NAME]: what this tenant "
+                 "may store, and the adapter of its requests that name none; may be repeated")
+      ->group("Tenants");
+  app.add_option("--tenant-max-adapters", c.tenant_max_adapters,
+                 "Adapters that a tenant may have unless --tenant says otherwise; 0: no limit")
+      ->capture_default_str()
+      ->group("Tenants");
+  app.add_option("--tenant-max-bytes", c.tenant_max_bytes,
+                 "Bytes that a tenant's adapters may have unless --tenant says otherwise; 0: no "
+                 "limit")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("0")
+      ->group("Tenants");
 }
 
 void AddSchedulingOptions(CLI::App& app, Config& c) {
@@ -157,6 +199,25 @@ void AddServerOptions(CLI::App& app, Config& c) {
       ->group("");
 }
 
+TenantLimits TenantDefaults(const Config& c) {
+  return {.max_adapters = c.tenant_max_adapters,
+          .max_bytes = static_cast<int64_t>(c.tenant_max_bytes),
+          .default_adapter = ""};
+}
+
+void RequireTenants(const Config& c, const std::function<void(bool, std::string)>& require) {
+  require(c.tenant_max_adapters >= 0, "--tenant-max-adapters: must not be negative");
+  require(c.tenant_max_bytes <= uint64_t{INT64_MAX}, "--tenant-max-bytes: is too large");
+  std::set<std::string> names;
+  for (const std::string& text : c.tenants) {
+    const auto tenant = ParseTenant(text, TenantDefaults(c));
+    require(tenant.ok(),
+            fmt::format("--tenant {}: {}", text, std::string(tenant.status().message())));
+    require(!tenant.ok() || names.insert(tenant->first).second,
+            fmt::format("--tenant: {} is given twice", tenant.ok() ? tenant->first : text));
+  }
+}
+
 bool IsLoopback(const std::string& address) {
   return address.starts_with("127.") || address.starts_with("localhost:") ||
          address.starts_with("[::1]:") || address.starts_with("unix:");
@@ -171,6 +232,15 @@ std::vector<std::pair<std::string, std::string>> Config::AdapterList() const {
     list.emplace_back(adapter.substr(0, at), adapter.substr(at + 1));
   }
   return list;
+}
+
+TenantTable Config::Tenants() const {
+  TenantTable::Map named;
+  for (const std::string& text : tenants) {
+    auto tenant = ParseTenant(text, TenantDefaults(*this));
+    if (tenant.ok()) named.insert(*std::move(tenant));
+  }
+  return TenantTable(std::move(named), TenantDefaults(*this));
 }
 
 absl::Status ValidateConfig(const Config& c) {
@@ -203,6 +273,11 @@ absl::Status ValidateConfig(const Config& c) {
   require(c.max_rank >= 1 && c.max_rank <= 256, "--max-rank: must be in [1, 256]");
   require(c.max_adapters >= 1, "--max-adapters: must be positive");
   require(c.loader_threads >= 1 && c.loader_threads <= 64, "--loader-threads: must be in [1, 64]");
+  require(c.keep_versions >= 0 && c.keep_versions <= 1000, "--keep-versions: must be in [0, 1000]");
+  require(c.max_pinned_percent >= 0 && c.max_pinned_percent <= 100,
+          "--max-pinned-percent: must be in [0, 100]");
+  require(c.adapter_wait_timeout_s > 0, "--adapter-wait-timeout: must be positive");
+  RequireTenants(c, require);
   require(c.max_running >= 1 && c.max_running <= 4096, "--max-running: must be in [1, 4096]");
   require(c.max_waiting >= 1, "--max-waiting: must be positive");
   require(c.max_step_tokens >= c.max_running && c.max_step_tokens <= 65536,
@@ -239,6 +314,8 @@ std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv
   AddModelOptions(app, config);
   AddDeviceOptions(app, config);
   AddAdapterOptions(app, config);
+  AddVersionOptions(app, config);
+  AddTenantOptions(app, config);
   AddSchedulingOptions(app, config);
   AddServerOptions(app, config);
   try {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/tenants.h"
 
 namespace lorad {
 
@@ -25,6 +26,8 @@ struct Config {
   int threads = 0;  // 0: every core this process may use
   uint64_t pool_bytes = uint64_t{1} << 30;
   int page_tokens = 0;  // 0: chosen from the model
+  bool prefix_cache = true;
+  bool share_base_prefixes = false;  // between tenants
 
   // Adapters.
   std::string state_dir = "lorad-state";
@@ -34,6 +37,14 @@ struct Config {
   int max_adapters = 10000;
   uint64_t max_upload_bytes = uint64_t{1} << 30;
   int loader_threads = 2;
+  int keep_versions = 2;        // replaced ones, of each adapter
+  int max_pinned_percent = 50;  // of the pool, that pinned adapters may take
+  double adapter_wait_timeout_s = 30;
+
+  // Tenants.
+  std::vector<std::string> tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME"
+  int64_t tenant_max_adapters = 0;   // of each that is not listed; 0: no limit
+  uint64_t tenant_max_bytes = 0;
 
   // Scheduling.
   int max_running = 64;
@@ -59,6 +70,7 @@ struct Config {
 
   // "foo=/path" of `adapters`, split.  REQUIRES: checked.
   std::vector<std::pair<std::string, std::string>> AdapterList() const;
+  TenantTable Tenants() const;  // REQUIRES: checked.
 };
 
 struct ExitNow {

@@ -20,6 +20,8 @@
 #include "model/model_tensors.h"
 #include "model/weights.h"
 #include "server/adapter_catalog.h"
+#include "server/adapter_images.h"
+#include "server/adapter_watch.h"
 #include "server/adapters_service.h"
 #include "server/admin_service.h"
 #include "server/engine.h"
@@ -28,6 +30,7 @@
 #include "server/metrics.h"
 #include "server/model_facts.h"
 #include "server/request_log.h"
+#include "server/tenants.h"
 #include "server/version.h"
 #include "server/work_queue.h"
 
@@ -85,14 +88,20 @@ struct Daemon::Parts {
   kernels::KvGeometry geometry;
   std::unique_ptr<kernels::Buffer> pool_buffer;
   kernels::PageSlab slab;
-  std::unique_ptr<PagePool> pool;
+  std::unique_ptr<UnifiedPool> pool;
   std::unique_ptr<DecoderExecutor> executor;
   std::unique_ptr<AdapterStore> store;
+  // Stopped before anything that their tasks use is gone. What is posted later is dropped, so they
+  // live longer than whoever posts.
+  std::unique_ptr<WorkQueue> loads;    // of adapter images, which requests wait for
+  std::unique_ptr<WorkQueue> changes;  // of adapters
+  std::unique_ptr<WorkQueue> admin_work;
+  AdapterWatchHub watch;
   std::unique_ptr<RequestLog> observer;
   std::unique_ptr<Engine> engine;
+  TenantTable tenants;
+  std::unique_ptr<AdapterImages> images;
   std::unique_ptr<AdapterCatalog> catalog;
-  std::unique_ptr<WorkQueue> work;  // after what its tasks use: joined first
-  std::unique_ptr<WorkQueue> admin_work;
   std::unique_ptr<InferenceService> inference;
   std::unique_ptr<AdaptersService> adapters;
   std::unique_ptr<AdminService> admin;
@@ -103,11 +112,15 @@ struct Daemon::Parts {
   absl::Status LoadModel();
   absl::Status MakePool();
   absl::Status OpenAdapters();
+  void MakeCatalog();
   void MakeEngine();
   void MakeServices();
   absl::Status Listen();
   void SetServing(bool serving);
+  // Health says so, and those who watch are sent away.
+  void StopServing();
   int MaxModelLen() const;
+  uint64_t MaxPinnedPages() const;
 };
 
 absl::Status Daemon::Parts::LoadModel() {
@@ -160,16 +173,23 @@ absl::Status Daemon::Parts::MakePool() {
   LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
   slab.data = pool_buffer->data();
   backend->SetPool(slab, geometry);
-  pool = std::make_unique<PagePool>(static_cast<uint32_t>(pages), slab.page_bytes);
+  pool = std::make_unique<UnifiedPool>(static_cast<uint32_t>(pages), slab.page_bytes,
+                                       UnifiedPool::Options{.page_tokens = geometry.page_tokens,
+                                                            .prefix_cache = config.prefix_cache});
   Log(LogLevel::kInfo, "pool",
       {{"pages", pages}, {"page_bytes", slab.page_bytes}, {"page_tokens", geometry.page_tokens}});
   return absl::OkStatus();
 }
 
 int Daemon::Parts::MaxModelLen() const {
-  const int64_t room = int64_t{pool->total_pages()} * geometry.page_tokens;
+  const int64_t room = int64_t{pool->pages().total_pages()} * geometry.page_tokens;
   const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
   return static_cast<int>(std::min(wanted, room));
+}
+
+uint64_t Daemon::Parts::MaxPinnedPages() const {
+  return uint64_t{pool->pages().total_pages()} * static_cast<uint64_t>(config.max_pinned_percent) /
+         100;
 }
 
 void Daemon::Parts::MakeEngine() {
@@ -179,14 +199,21 @@ void Daemon::Parts::MakeEngine() {
                     .max_chunk_tokens = config.max_chunk_tokens,
                     .max_adapter_loads = config.loader_threads,
                     .page_tokens = geometry.page_tokens,
-                    .reserve_pages = pool->total_pages() / 100};
+                    .reserve_pages = pool->pages().total_pages() / 100};
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;
   options.slow_reader_timeout = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(config.slow_reader_timeout_s));
+  options.adapter_wait_timeout = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(config.adapter_wait_timeout_s));
+  options.share_base_prefixes = config.share_base_prefixes;
   options.validate_books = config.validate_books;
-  observer = std::make_unique<RequestLog>(&metrics);
+  loads = std::make_unique<WorkQueue>(config.loader_threads);
+  changes = std::make_unique<WorkQueue>(config.loader_threads);
+  admin_work = std::make_unique<WorkQueue>(1);
+  observer =
+      std::make_unique<RequestLog>(&metrics, [this](const std::string& id) { watch.Mark(id); });
   engine = std::make_unique<Engine>(
       Engine::Parts{
           .executor = executor.get(),
@@ -196,51 +223,62 @@ void Daemon::Parts::MakeEngine() {
           .clock = &clock,
           .load_adapter =
               [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                     std::function<void(absl::Status)> done) {
-                work->Post(
+                     std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
+                loads->Post(
                     [this, version = std::move(version), pages = std::move(pages),
                      done = std::move(done)] { done(catalog->LoadImage(*version, slab, pages)); });
               }},
       options);
 }
 
+void Daemon::Parts::MakeCatalog() {
+  AdapterLimits limits;
+  limits.max_rank = config.max_rank;
+  tenants = config.Tenants();
+  images = std::make_unique<AdapterImages>(
+      AdapterImages::Parts{.model = &model,
+                           .backend = backend.get(),
+                           .limits = limits,
+                           .page_bytes = slab.page_bytes,
+                           .pool_pages = pool->pages().total_pages()});
+  catalog = std::make_unique<AdapterCatalog>(
+      AdapterCatalog::Parts{.store = store.get(),
+                            .images = images.get(),
+                            .tenants = &tenants,
+                            .max_adapters = config.max_adapters,
+                            .max_pinned_pages = MaxPinnedPages(),
+                            .roots = {config.adapter_roots.begin(), config.adapter_roots.end()},
+                            .recovery_threads = config.loader_threads},
+      AdapterCatalog::Hooks{
+          .retire = [this](AdapterVersionId id) { engine->Retire(id); },
+          .set_pinned = [this](AdapterVersionPtr version,
+                               bool pinned) { engine->SetPinned(std::move(version), pinned); },
+          .changed = [this](const std::string& id) { watch.Mark(id); },
+          .counted = [this](int n) { metrics.SetStoredAdapters(n); },
+          .later = [this](std::function<void()> task) { changes->Post(std::move(task)); }});
+}
+
 absl::Status Daemon::Parts::OpenAdapters() {
   LORAD_ASSIGN_OR_RETURN(
       store, AdapterStore::Open(config.state_dir,
                                 {.max_weights_bytes = static_cast<int64_t>(config.max_upload_bytes),
-                                 .keep_versions = 0}));
-  AdapterLimits limits;
-  limits.max_rank = config.max_rank;
-  std::vector<std::filesystem::path> roots(config.adapter_roots.begin(),
-                                           config.adapter_roots.end());
-  catalog = std::make_unique<AdapterCatalog>(
-      AdapterCatalog::Parts{.store = store.get(),
-                            .model = &model,
-                            .backend = backend.get(),
-                            .page_bytes = slab.page_bytes,
-                            .pool_pages = pool->total_pages(),
-                            .limits = limits,
-                            .max_adapters = config.max_adapters,
-                            .roots = std::move(roots)},
-      [this](AdapterVersionId id) { engine->Retire(id); },
-      [this](int n) { metrics.SetStoredAdapters(n); });
+                                 .keep_versions = config.keep_versions}));
+  MakeCatalog();
   for (const std::string& why : store->recovery().quarantined) {
     Log(LogLevel::kWarn, "adapter quarantined", {{"why", why}});
   }
   for (const std::string& why : catalog->Recover())
     Log(LogLevel::kWarn, "adapter skipped", {{"why", why}});
   for (const auto& [name, path] : config.AdapterList()) {
-    if (catalog->Resolve(name).ok()) continue;
+    if (catalog->Peek("", name).has_value()) continue;
     const auto created = catalog->Import(path, name);
     if (!created.ok()) return Explain(fmt::format("--adapter {}", name), created.status());
   }
-  Log(LogLevel::kInfo, "adapters", {{"stored", catalog->List().size()}});
+  Log(LogLevel::kInfo, "adapters", {{"stored", catalog->Count("")}});
   return absl::OkStatus();
 }
 
 void Daemon::Parts::MakeServices() {
-  work = std::make_unique<WorkQueue>(config.loader_threads);
-  admin_work = std::make_unique<WorkQueue>(1);
   const RequestContext context{.model = &model,
                                .tokenizer = tokenizer.get(),
                                .max_model_len = MaxModelLen(),
@@ -250,18 +288,20 @@ void Daemon::Parts::MakeServices() {
       .adapters = catalog.get(),
       .clock = &clock,
       .context = context,
-      .on_refused = [this](const std::string& request_id, const absl::Status& status) {
-        observer->OnRefused(request_id, status);
+      .on_refused = [this](const RefusedRequest& request, const absl::Status& status) {
+        observer->OnRefused(request, status);
       }});
   adapters =
       std::make_unique<AdaptersService>(AdaptersService::Parts{.catalog = catalog.get(),
+                                                               .watch = &watch,
                                                                .engine = engine.get(),
-                                                               .work = work.get(),
+                                                               .work = changes.get(),
                                                                .page_bytes = slab.page_bytes});
   const auto now = std::chrono::system_clock::now();
   admin = std::make_unique<AdminService>(AdminService::Parts{
       .engine = engine.get(),
       .catalog = catalog.get(),
+      .images = images.get(),
       .metrics = &metrics,
       .work = admin_work.get(),
       .model = DescribeModel({.config = config,
@@ -270,11 +310,12 @@ void Daemon::Parts::MakeServices() {
                               .weight_bytes = executor->weight_bytes(),
                               .parameters = static_cast<int64_t>(CountWeights(model)),
                               .max_model_len = MaxModelLen(),
+                              .max_pinned_pages = MaxPinnedPages(),
                               .start = now}),
       .page_bytes = slab.page_bytes,
       .page_tokens = geometry.page_tokens,
       .start = now,
-      .on_drain = [this] { SetServing(false); }});
+      .on_drain = [this] { StopServing(); }});
 }
 
 absl::Status Daemon::Parts::Listen() {
@@ -312,6 +353,11 @@ void Daemon::Parts::SetServing(bool serving) {
   }
 }
 
+void Daemon::Parts::StopServing() {
+  SetServing(false);
+  watch.Close();
+}
+
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
@@ -339,12 +385,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
 Daemon::~Daemon() {
   Parts& p = *parts_;
+  p.watch.Close();
   if (p.server != nullptr) p.server->Shutdown(std::chrono::system_clock::now());
   if (p.engine != nullptr) p.engine->Stop();
   if (p.server != nullptr) p.server->Wait();
   p.server.reset();
-  p.admin_work.reset();
-  p.work.reset();
+  for (const auto& queue : {&p.admin_work, &p.loads, &p.changes}) {
+    if (*queue != nullptr) (*queue)->Stop();
+  }
 }
 
 bool Daemon::healthy() const { return parts_->engine->healthy(); }
@@ -353,7 +401,7 @@ int Daemon::metrics_port() const { return parts_->metrics_port; }
 
 void Daemon::Drain() {
   Parts& p = *parts_;
-  p.SetServing(false);
+  p.StopServing();
   p.engine->BeginDrain();
   const auto end =
       std::chrono::steady_clock::now() + std::chrono::duration<double>(p.config.drain_timeout_s);

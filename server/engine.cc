@@ -1,4 +1,4 @@
-// The engine's outside: inbox, thread, snapshots. The step itself is in engine_step.cc.
+// The engine's outside: submission, inbox, thread. The step itself is in engine_step.cc.
 #include "server/engine.h"
 
 #include <fmt/format.h>
@@ -27,8 +27,8 @@ absl::Status ShuttingDown() {
 }  // namespace
 
 Engine::Engine(Parts parts, EngineOptions options)
-    : parts_(std::move(parts)), options_(std::move(options)), cache_(parts_.pool) {
-  LORAD_CHECK(parts_.executor != nullptr && parts_.pool != nullptr && parts_.clock != nullptr);
+    : parts_(std::move(parts)), options_(std::move(options)), pool_(*parts_.pool) {
+  LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
 }
 
@@ -81,12 +81,12 @@ absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> requ
         "PROMPT_TOO_LONG");
   }
   uint32_t pages = PagesFor(length, options_.policy.page_tokens);
-  for (const AdapterRef& adapter : r.adapters) pages += adapter.version->layout.pages;
-  if (pages > parts_.pool->total_pages()) {
-    return WithReason(absl::ResourceExhaustedError(fmt::format(
-                          "the request needs {} pages with its adapter; the pool has {} in all",
-                          pages, parts_.pool->total_pages())),
-                      "LARGER_THAN_POOL");
+  for (const AdapterRef& adapter : r.adapters) pages += adapter.version->pages;
+  if (const uint32_t total = pool_.pages().total_pages(); pages > total) {
+    return WithReason(
+        absl::ResourceExhaustedError(fmt::format(
+            "the request needs {} pages with its adapter; the pool has {} in all", pages, total)),
+        "LARGER_THAN_POOL");
   }
   if (waiting_count_.fetch_add(1) >= options_.max_waiting) {
     waiting_count_.fetch_sub(1);
@@ -113,6 +113,10 @@ void Engine::Preload(std::shared_ptr<const AdapterVersion> version) {
 }
 
 void Engine::Retire(AdapterVersionId id) { Post(RetireMessage{id}); }
+
+void Engine::SetPinned(std::shared_ptr<const AdapterVersion> version, bool pinned) {
+  Post(PinMessage{std::move(version), pinned});
+}
 
 void Engine::BeginDrain() { draining_.store(true); }
 
@@ -158,8 +162,13 @@ void Engine::DrainInbox() {
 }
 
 void Engine::Handle(SubmitMessage message) {
-  auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), parts_.pool,
+  auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), &pool_.pages(),
                                              parts_.tokenizer, options_.vocab_size);
+  sequence->scope = ScopeOf(*sequence->request);
+  if (const AdapterVersion* adapter = sequence->adapter(); adapter != nullptr) {
+    ++users_[adapter->id];
+    adapter->activity->active.fetch_add(1);
+  }
   sequences_[message.id] = sequence.get();
   // Ids are handed out before the message is queued, so two messages may arrive in the other order.
   auto at = std::upper_bound(waiting_.begin(), waiting_.end(), message.id,
@@ -176,72 +185,6 @@ void Engine::Handle(CancelMessage message) {
 
 void Engine::Handle(PreloadMessage message) { preloads_.push_back(std::move(message.version)); }
 
-void Engine::Handle(LoadedMessage message) {
-  const AdapterVersionId id = message.version->id;
-  if (message.status.ok()) {
-    cache_.FinishLoad(id, now_);
-    for (const auto& s : waiting_) {
-      if (s->adapter() == nullptr || s->adapter()->id != id || s->admitted_before) continue;
-      s->adapter_load = now_ - std::max(s->request->arrival, load_started_[id]);
-    }
-  } else {
-    cache_.AbortLoad(id);
-    held_.erase(id);
-    FailWaitingFor(id, message.status);
-  }
-  const auto started = load_started_.find(id);
-  if (parts_.observer != nullptr && started != load_started_.end()) {
-    parts_.observer->OnAdapterLoad(*message.version, now_ - started->second, message.status);
-  }
-  load_started_.erase(id);
-}
-
-void Engine::Handle(RetireMessage message) {
-  if (cache_.IsResident(message.id) || cache_.IsLoading(message.id)) cache_.Retire(message.id);
-}
-
 void Engine::Handle(CallMessage message) { message(); }
-
-GaugeReport Engine::Gauges() const {
-  const AdapterCache::Stats stats = cache_.stats();
-  return {.running = static_cast<int>(running_.size()),
-          .waiting = static_cast<int>(waiting_.size()),
-          .pages_total = parts_.pool->total_pages(),
-          .pages_free = parts_.pool->free_pages(),
-          .pages_kv = parts_.pool->pages_in_use(PageUse::kKv),
-          .pages_adapter = parts_.pool->pages_in_use(PageUse::kAdapter),
-          .adapters_loading = stats.loading,
-          .adapters_resident = stats.resident,
-          .adapters_in_use = stats.leased};
-}
-
-EngineSnapshot Engine::TakeSnapshot() const {
-  EngineSnapshot snapshot;
-  snapshot.gauges = Gauges();
-  snapshot.draining = draining();
-  absl::flat_hash_map<AdapterVersionId, std::pair<int, int>> users;  // running, waiting
-  for (const auto& s : running_) {
-    if (s->adapter() != nullptr) ++users[s->adapter()->id].first;
-  }
-  for (const auto& s : waiting_) {
-    if (s->adapter() != nullptr) ++users[s->adapter()->id].second;
-  }
-  const TimePoint now = parts_.clock->Now();
-  for (const auto& [id, name_and_version] : held_) {
-    const bool resident = cache_.IsResident(id);
-    if (!resident && !cache_.IsLoading(id)) continue;
-    const auto [running, waiting] = users[id];
-    snapshot.adapters.push_back(
-        {.id = id,
-         .name = name_and_version.first,
-         .version = name_and_version.second,
-         .state = resident ? AdapterState::kResident : AdapterState::kLoading,
-         .pages = cache_.pages_of(id),
-         .running = running,
-         .waiting = waiting,
-         .idle = now - cache_.last_use(id)});
-  }
-  return snapshot;
-}
 
 }  // namespace lorad

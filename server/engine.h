@@ -3,7 +3,11 @@
 // it through its inbox. No gRPC, no sockets, no files.
 //
 // A step:  drain the inbox -> expire -> plan -> commit -> execute -> advance -> publish.
-// PlanStep (scheduler/) decides, Commit alone changes the books, the Executor computes.
+// PlanStep (scheduler/) decides, Commit alone takes pages, the Executor computes. Pages of what
+// ended or was preempted stay in the prefix cache until their room is needed.
+//
+// engine.cc is the outside (inbox, thread), engine_step.cc the step, engine_memory.cc what it does
+// with pages and adapters, engine_snapshot.cc the report of who holds what.
 #pragma once
 
 #include <atomic>
@@ -18,12 +22,13 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "memory/adapter_cache.h"
-#include "memory/page_pool.h"
+#include "memory/unified_pool.h"
 #include "model/executor.h"
 #include "scheduler/planner.h"
 #include "server/engine_observer.h"
+#include "server/engine_snapshot.h"
 #include "server/request.h"
 #include "server/sequence.h"
 
@@ -36,39 +41,29 @@ struct EngineOptions {
   int max_waiting = 1024;  // requests in the queue
   Duration slow_reader_timeout =
       std::chrono::seconds(60);  // a paused request is aborted after this
+  // A request that has not been admitted ends if its adapter is not resident after this.
+  Duration adapter_wait_timeout = std::chrono::seconds(30);
+  // Prompts of the base model may share pages across tenants.
+  bool share_base_prefixes = false;
   bool validate_books =
       false;  // check every page, reference and table after every step (tests, debug builds)
 };
 
+// Where the parts of an adapter's image lie in it; lives as long as the image.
+using AdapterLayoutPtr = std::shared_ptr<const kernels::AdapterLayout>;
+
 // Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any
-// thread) exactly once.
+// thread) exactly once, with the layout of what it wrote.
 using AdapterLoadFn =
     std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                       std::function<void(absl::Status)> done)>;
-
-// Who holds what, at one step boundary.
-struct EngineSnapshot {
-  struct Adapter {
-    AdapterVersionId id = 0;
-    std::string name;
-    int64_t version = 0;
-    AdapterState state = AdapterState::kStored;
-    uint32_t pages = 0;
-    int running = 0;
-    int waiting = 0;
-    Duration idle{};  // since the last use
-  };
-  GaugeReport gauges;
-  std::vector<Adapter> adapters;  // loading and resident ones
-  bool draining = false;
-};
+                       std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done)>;
 
 class Engine {
  public:
   // All are borrowed and must outlive the engine; `observer` and `tokenizer` may be null.
   struct Parts {
     Executor* executor = nullptr;
-    PagePool* pool = nullptr;
+    UnifiedPool* pool = nullptr;
     const Tokenizer* tokenizer = nullptr;
     EngineObserver* observer = nullptr;
     const Clock* clock = nullptr;
@@ -90,8 +85,11 @@ class Engine {
   void Cancel(RequestId id);  // no-op if it has ended
   // Makes the adapter resident as soon as pages allow.
   void Preload(std::shared_ptr<const AdapterVersion> version);
-  // The version's image may go; called when nobody can name the version any more.
+  // The version is superseded (the flag is set before): its image and the pages of prompts that
+  // used it go as soon as no request is on it.
   void Retire(AdapterVersionId id);
+  // Makes the adapter resident as soon as pages allow, and keeps it; or lets it go again.
+  void SetPinned(std::shared_ptr<const AdapterVersion> version, bool pinned);
   // Refuses new requests from now on; those accepted go on.
   void BeginDrain();
   // True when nothing waits or runs.
@@ -122,14 +120,28 @@ class Engine {
   };
   struct LoadedMessage {
     std::shared_ptr<const AdapterVersion> version;
-    absl::Status status;
+    absl::StatusOr<AdapterLayoutPtr> layout;
   };
   struct RetireMessage {
     AdapterVersionId id;
   };
+  struct PinMessage {
+    std::shared_ptr<const AdapterVersion> version;
+    bool pinned;
+  };
   using CallMessage = std::function<void()>;
   using Message = std::variant<SubmitMessage, CancelMessage, PreloadMessage, LoadedMessage,
-                               RetireMessage, CallMessage>;
+                               RetireMessage, PinMessage, CallMessage>;
+
+  // What the engine knows of an adapter version that has pages. Not the version itself: its files
+  // may go while its image is still here.
+  struct Held {
+    std::string name;
+    int64_t version = 0;
+    uint64_t image_bytes = 0;
+    AdapterLayoutPtr layout;  // null while it loads
+    std::shared_ptr<AdapterActivity> activity;
+  };
 
   void Run();
   bool Post(Message message);  // false: the loop has ended
@@ -141,24 +153,38 @@ class Engine {
   void Handle(PreloadMessage message);
   void Handle(LoadedMessage message);
   void Handle(RetireMessage message);
+  void Handle(PinMessage message);
   void Handle(CallMessage message);
   void Expire();
+  absl::Status WhyEnd(const Sequence& sequence) const;
   void Plan();
+  void PlanWaiting();
   void Commit();
   bool Execute();
   void Advance();
   void Publish();
 
+  // Pages and adapters: engine_memory.cc.
+  PrefixScope ScopeOf(const GenerationRequest& request) const;
+  void FindPrefix(Sequence& sequence);
+  void FindReleasablePages();
   void Preempt(RequestId id);
   void Admit(RequestId id);
-  void StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void TakePages(Sequence& sequence, uint32_t new_pages);
+  bool StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void StartPreloads();
+  Sequence* FindWaitingFor(AdapterVersionId adapter);
+  void ReleaseMemory(Sequence& sequence, bool keep_prefix);
+  void LeaveAdapter(const AdapterVersion& version);
+  void RetireNow(AdapterVersionId id);
+  void NoteDepartures();
+  void MeasureTokenCost();
+
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
   void AcceptToken(Sequence& sequence, SampledToken token);
   void CollectScores(Sequence& sequence, std::vector<SampledToken> scores);
-  void ReleaseMemory(Sequence& sequence);
-  void StartPreloads();
-  Sequence* FindWaitingFor(AdapterVersionId adapter);
   void Finish(Sequence& sequence, absl::Status status, FinishReason reason, StreamEvent event = {});
+  void Refuse(Sequence& sequence);
   void FailWaitingFor(AdapterVersionId adapter, const absl::Status& status);
   void FailAll(const absl::Status& status);
   void RemoveFinished();
@@ -171,19 +197,25 @@ class Engine {
   const EngineOptions options_;
 
   // Engine thread only.
-  AdapterCache cache_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;        // by arrival
-  std::vector<std::unique_ptr<Sequence>> running_;       // by arrival
-  absl::flat_hash_map<RequestId, Sequence*> sequences_;  // all unfinished
-  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;
+  UnifiedPool& pool_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;               // by arrival
+  std::vector<std::unique_ptr<Sequence>> running_;              // by arrival
+  absl::flat_hash_map<RequestId, Sequence*> sequences_;         // all unfinished
+  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;  // to be loaded without a request
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
-  absl::flat_hash_map<AdapterVersionId, std::pair<std::string, int64_t>>
-      held_;  // name and version of what is loading or resident
+  absl::flat_hash_map<AdapterVersionId, Held> held_;  // what is loading or resident
+  absl::flat_hash_map<AdapterVersionId, int> users_;  // unfinished requests of a version
+  absl::flat_hash_set<AdapterVersionId> pinned_;      // wanted in the pool, there or not
+  absl::flat_hash_set<AdapterVersionId> retiring_;    // to be retired when their last user ends
+  bool token_cost_measured_ = false;
   uint64_t reported_evictions_ = 0;
+  uint64_t reported_prefix_evictions_ = 0;
   StepPlan plan_;
   StepReport report_;
   std::vector<RunningView> running_view_;
   std::vector<WaitingView> waiting_view_;
+  std::vector<kernels::PageCopy> page_copies_;
+  std::vector<PrefixCache::Lease> copy_leases_;  // of the pages that are copied from in this step
   std::vector<SequenceInput> inputs_;
   std::vector<Sequence*> batch_;
   std::vector<SequenceResult> results_;

@@ -19,6 +19,9 @@ struct StepReport {
   int sampled_tokens = 0;  // output tokens made in this step
   int adapters = 0;        // distinct, in this step
   int preemptions = 0;
+  int queried_tokens = 0;  // of prompts admitted in this step: that the prefix cache was asked for
+  int cached_tokens = 0;   // and that it had
+  int prefix_evictions = 0;  // pages
   Duration plan{};
   Duration execute{};
 };
@@ -26,8 +29,13 @@ struct StepReport {
 struct GaugeReport {
   int running = 0;
   int waiting = 0;
-  uint32_t pages_total = 0, pages_free = 0, pages_kv = 0, pages_adapter = 0;
-  uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0;
+  // By state; they add up to pages_total. pages_kv: of running sequences, pages_kv_cached: kept for
+  // later prompts, pages_adapter: resident, pages_loading: being written.
+  uint32_t pages_total = 0, pages_free = 0, pages_kv = 0, pages_kv_cached = 0, pages_adapter = 0,
+           pages_loading = 0;
+  uint32_t pages_adapter_idle = 0;    // of pages_adapter: can be had at once
+  uint32_t pages_adapter_pinned = 0;  // of pages_adapter
+  uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0, adapters_pinned = 0;
 };
 
 class EngineObserver {
@@ -41,6 +49,8 @@ class EngineObserver {
   virtual void OnFinish(const GenerationRequest&, const StreamEnd&) {}
   virtual void OnAdapterLoad(const AdapterVersion&, Duration, const absl::Status&) {}
   virtual void OnEvictions(int /*adapters*/) {}
+  // The state of this adapter changed: it began to load, became resident, left the pool.
+  virtual void OnAdapterState(const std::string& /*name*/) {}
 };
 
 }  // namespace lorad

@@ -40,27 +40,38 @@ void Engine::Expire() {
   }
   std::vector<Sequence*> late;
   for (auto& [id, s] : sequences_) {
-    const bool slow = s->paused_since != TimePoint::max() &&
-                      now_ - s->paused_since > options_.slow_reader_timeout;
-    if (slow || s->request->deadline <= now_) late.push_back(s);
+    if (!WhyEnd(*s).ok()) late.push_back(s);
   }
-  for (Sequence* s : late) {
-    const bool expired = s->request->deadline <= now_;
-    Finish(*s,
-           expired ? WithReason(absl::DeadlineExceededError("the deadline passed"), "DEADLINE")
-                   : WithReason(absl::ResourceExhaustedError(
-                                    "the client reads slower than tokens are made"),
-                                "SLOW_CONSUMER"),
-           FinishReason::kLength);
-  }
+  for (Sequence* s : late) Finish(*s, WhyEnd(*s), FinishReason::kLength);
   RemoveFinished();
+}
+
+// Why time is over for a sequence; OK: it is not.
+absl::Status Engine::WhyEnd(const Sequence& s) const {
+  if (s.request->deadline <= now_) {
+    return WithReason(absl::DeadlineExceededError("the deadline passed"), "DEADLINE");
+  }
+  if (s.paused_since != TimePoint::max() && now_ - s.paused_since > options_.slow_reader_timeout) {
+    return WithReason(absl::ResourceExhaustedError("the client reads slower than tokens are made"),
+                      "SLOW_CONSUMER");
+  }
+  const bool waits = !s.admitted_before && s.adapter() != nullptr &&
+                     now_ - s.request->arrival > options_.adapter_wait_timeout &&
+                     StateOf(s) != AdapterState::kResident;
+  if (!waits) return absl::OkStatus();
+  return WithRetryAfter(
+      WithReason(absl::UnavailableError(
+                     fmt::format("adapter \"{}\" could not be loaded in time", s.adapter()->name)),
+                 "ADAPTER_LOAD_TIMEOUT"),
+      std::chrono::seconds(1));
 }
 
 AdapterState Engine::StateOf(const Sequence& sequence) const {
   const AdapterVersion* adapter = sequence.adapter();
   if (adapter == nullptr) return AdapterState::kNone;
-  if (cache_.IsResident(adapter->id)) return AdapterState::kResident;
-  return cache_.IsLoading(adapter->id) ? AdapterState::kLoading : AdapterState::kStored;
+  const AdapterCache& cache = pool_.adapters();
+  if (cache.IsResident(adapter->id)) return AdapterState::kResident;
+  return cache.IsLoading(adapter->id) ? AdapterState::kLoading : AdapterState::kStored;
 }
 
 void Engine::Plan() {
@@ -72,27 +83,50 @@ void Engine::Plan() {
                              .held_pages = static_cast<int>(s->pages.size()),
                              .paused = s->paused_since != TimePoint::max()});
   }
-  waiting_view_.clear();
-  for (const auto& s : waiting_) {
-    if (waiting_view_.size() == kMaxWaitingInView) break;
-    const AdapterVersion* adapter = s->adapter();
-    waiting_view_.push_back({.id = s->id,
-                             .known_tokens = s->known_tokens(),
-                             .adapter_state = StateOf(*s),
-                             .adapter = adapter ? adapter->id : 0,
-                             .adapter_pages = adapter ? adapter->layout.pages : 0,
-                             .adapter_idle = adapter != nullptr && cache_.IsIdle(adapter->id)});
-  }
+  // A decode takes at most one page, so preemption is only near where there are fewer.
+  const uint32_t available = pool_.available_pages();
+  if (available < running_.size()) FindReleasablePages();
+  PlanWaiting();
+  const uint32_t free = pool_.pages().free_pages();
   const PlannerView view{.running = running_view_,
                          .waiting = waiting_view_,
-                         .free_pages = parts_.pool->free_pages(),
-                         .evictable_pages = cache_.evictable_pages(),
+                         .free_pages = free,
+                         .evictable_pages = available - free,
                          .adapter_loads_in_flight = static_cast<int>(load_started_.size())};
   PlanStep(view, options_.policy, &plan_);
 }
 
+void Engine::PlanWaiting() {
+  waiting_view_.clear();
+  // Only so many can be admitted: the others need not be looked up.
+  int lookups = options_.policy.max_sequences - static_cast<int>(running_.size());
+  for (const auto& s : waiting_) {
+    if (waiting_view_.size() == kMaxWaitingInView) break;
+    const AdapterVersion* adapter = s->adapter();
+    const AdapterState state = StateOf(*s);
+    const bool ready = state == AdapterState::kNone || state == AdapterState::kResident;
+    if (ready && lookups-- > 0) {
+      FindPrefix(*s);
+    } else {
+      s->found = {};
+      s->found_epoch = 0;
+    }
+    waiting_view_.push_back(
+        {.id = s->id,
+         .known_tokens = s->known_tokens(),
+         .adapter_state = state,
+         .adapter = adapter ? adapter->id : 0,
+         .adapter_pages = adapter ? adapter->pages : 0,
+         .adapter_idle = adapter != nullptr && pool_.adapters().IsIdle(adapter->id),
+         .cached_tokens = s->found.tokens,
+         .cached_pages = s->found.pages,
+         .cached_idle_pages = s->found.idle_pages});
+  }
+}
+
 void Engine::Commit() {
   report_ = {};
+  page_copies_.clear();
   for (RequestId id : plan_.preempt) Preempt(id);
   for (RequestId id : plan_.admit) Admit(id);
   for (AdapterVersionId id : plan_.load_adapters) {
@@ -101,86 +135,11 @@ void Engine::Commit() {
   batch_.clear();
   for (const StepPlan::Run& run : plan_.run) {
     Sequence* s = sequences_.at(run.id);
-    // The plan counted idle adapters' pages as available; here they are really taken.
-    LORAD_CHECK(cache_.MakeRoom(run.new_pages));
-    LORAD_CHECK(s->pages.Grow(run.new_pages));
+    TakePages(*s, run.new_pages);
     batch_.push_back(s);
   }
+  for (RequestId id : plan_.refuse) Refuse(*sequences_.at(id));
   if (plan_.load_adapters.empty()) StartPreloads();
-}
-
-void Engine::Preempt(RequestId id) {
-  auto at =
-      std::find_if(running_.begin(), running_.end(), [id](const auto& s) { return s->id == id; });
-  LORAD_CHECK(at != running_.end());
-  std::unique_ptr<Sequence> s = std::move(*at);
-  running_.erase(at);
-  ReleaseMemory(*s);
-  s->running = false;
-  s->computed = 0;
-  s->scores.clear();
-  ++s->preemptions;
-  ++report_.preemptions;
-  waiting_count_.fetch_add(1);
-  auto place = std::upper_bound(waiting_.begin(), waiting_.end(), s->id,
-                                [](RequestId i, const auto& w) { return i < w->id; });
-  waiting_.insert(place, std::move(s));
-}
-
-void Engine::Admit(RequestId id) {
-  auto at =
-      std::find_if(waiting_.begin(), waiting_.end(), [id](const auto& s) { return s->id == id; });
-  LORAD_CHECK(at != waiting_.end());
-  std::unique_ptr<Sequence> s = std::move(*at);
-  waiting_.erase(at);
-  for (const AdapterRef& ref : s->request->adapters) {
-    s->adapters.push_back({.layout = &ref.version->layout,
-                           .pages = cache_.Lease(ref.version->id, now_),
-                           .weight = ref.weight});
-    ref.version->use.last_unix_ms.store(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                            std::chrono::system_clock::now().time_since_epoch())
-                                            .count());
-  }
-  s->running = true;
-  if (!std::exchange(s->admitted_before, true)) {
-    s->first_admission = now_;
-    for (const AdapterRef& ref : s->request->adapters) ref.version->use.requests.fetch_add(1);
-  }
-  waiting_count_.fetch_sub(1);
-  auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
-                                [](RequestId i, const auto& r) { return i < r->id; });
-  running_.insert(place, std::move(s));
-}
-
-Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
-  for (const auto& s : waiting_) {
-    if (s->adapter() != nullptr && s->adapter()->id == adapter) return s.get();
-  }
-  LORAD_CHECK(false && "a load was planned for nobody");
-  return nullptr;
-}
-
-void Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
-  const std::span<const uint32_t> pages =
-      cache_.BeginLoad(version->id, version->layout.pages, now_);
-  if (pages.empty()) return;  // only a preload can find none
-  load_started_[version->id] = now_;
-  held_[version->id] = {version->name, version->version};
-  std::vector<uint32_t> copy(pages.begin(), pages.end());
-  parts_.load_adapter(version, std::move(copy), [this, version](absl::Status status) {
-    Post(LoadedMessage{version, std::move(status)});
-  });
-}
-
-void Engine::StartPreloads() {
-  while (!preloads_.empty() &&
-         static_cast<int>(load_started_.size()) < options_.policy.max_adapter_loads) {
-    std::shared_ptr<const AdapterVersion> version = std::move(preloads_.front());
-    preloads_.pop_front();
-    if (!cache_.IsResident(version->id) && !cache_.IsLoading(version->id)) {
-      StartLoad(std::move(version));
-    }
-  }
 }
 
 bool Engine::Execute() {
@@ -208,9 +167,11 @@ bool Engine::Execute() {
   }
   const TimePoint start = parts_.clock->Now();
   report_.plan = start - now_;
-  const absl::Status status = parts_.executor->Execute({.sequences = inputs_}, &results_);
+  const absl::Status status =
+      parts_.executor->Execute({.sequences = inputs_, .page_copies = page_copies_}, &results_);
   now_ = parts_.clock->Now();
   report_.execute = now_ - start;
+  copy_leases_.clear();
   if (status.ok()) return true;
   healthy_.store(false);
   FailAll(WithReason(
@@ -222,17 +183,22 @@ bool Engine::Execute() {
 void Engine::Advance() {
   inter_token_.clear();
   report_.adapters =
-      static_cast<int>(cache_.stats().leased);  // before what ends lets go of its own
+      static_cast<int>(pool_.adapters().stats().leased);  // before what ends lets go of its own
   for (size_t i = 0; i < batch_.size(); ++i) {
     AdvanceOne(*batch_[i], plan_.run[i].tokens, std::move(results_[i]));
   }
   report_.sequences = static_cast<int>(batch_.size());
+  MeasureTokenCost();
 }
 
 void Engine::AdvanceOne(Sequence& s, int tokens, SequenceResult result) {
   const bool decode = s.output_tokens() > 0 && tokens == 1;
   (decode ? report_.decode_tokens : report_.prefill_tokens) += tokens;
   s.computed += tokens;
+  // Whoever comes next with the same beginning finds it; what is generated follows at the end.
+  if (!decode && s.computed >= static_cast<int>(s.request->prompt.size())) {
+    pool_.prefixes().Insert(s.scope, s.computed_tokens(), /*tail=*/false, &s.pages, &s.lease);
+  }
   if (s.request->score) {
     CollectScores(s, std::move(result.scores));
   } else if (result.sample.has_value()) {
@@ -283,16 +249,12 @@ void Engine::AcceptToken(Sequence& s, SampledToken token) {
   written_.push_back(request.stream);
 }
 
-void Engine::ReleaseMemory(Sequence& s) {
-  s.pages.Clear();
-  if (s.adapters.empty()) return;
-  s.adapters.clear();
-  for (const AdapterRef& ref : s.request->adapters) cache_.Release(ref.version->id, now_);
-}
-
 void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, StreamEvent event) {
   LORAD_CHECK(!s.finished);
-  ReleaseMemory(s);
+  const AdapterVersion* adapter = s.adapter();
+  // Nobody will ask for the beginning of a prompt on a version that is on its way out.
+  const bool retiring = adapter != nullptr && retiring_.contains(adapter->id);
+  ReleaseMemory(s, /*keep_prefix=*/healthy() && !retiring);
   event.end = s.End(std::move(status), reason, now_);
   if (parts_.observer != nullptr) parts_.observer->OnFinish(*s.request, *event.end);
   s.request->stream->Push(std::move(event));
@@ -300,7 +262,22 @@ void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, Strea
   s.finished = true;
   if (!s.running) waiting_count_.fetch_sub(1);
   unfinished_.fetch_sub(1);
+  if (adapter != nullptr) LeaveAdapter(*adapter);
   sequences_.erase(s.id);
+}
+
+void Engine::Refuse(Sequence& s) {
+  const uint32_t pages =
+      static_cast<uint32_t>((s.known_tokens() + options_.policy.page_tokens - 1) /
+                            options_.policy.page_tokens) +
+      (s.adapter() != nullptr ? s.adapter()->pages : 0);
+  Finish(s,
+         WithReason(absl::ResourceExhaustedError(fmt::format(
+                        "the request needs {} pages with its adapter; {} can be had beside what is "
+                        "pinned",
+                        pages, pool_.available_pages())),
+                    "LARGER_THAN_POOL"),
+         FinishReason::kLength);
 }
 
 void Engine::FailWaitingFor(AdapterVersionId adapter, const absl::Status& status) {
@@ -325,14 +302,17 @@ void Engine::RemoveFinished() {
 void Engine::Publish() {
   RemoveFinished();
   notifier_.Post(&written_);
-  for (AdapterVersionId id : cache_.TakeEvicted()) held_.erase(id);
+  NoteDepartures();
   if (parts_.observer != nullptr) {
     report_.running = static_cast<int>(running_.size());
     report_.waiting = static_cast<int>(waiting_.size());
+    const uint64_t prefix_evictions = pool_.prefixes().stats().evicted_pages;
+    report_.prefix_evictions = static_cast<int>(prefix_evictions - reported_prefix_evictions_);
+    reported_prefix_evictions_ = prefix_evictions;
     if (report_.sequences > 0) parts_.observer->OnStep(report_);
     if (!inter_token_.empty()) parts_.observer->OnInterToken(inter_token_);
     // Not all that left: a retired image made no room for anybody.
-    const uint64_t evictions = cache_.stats().evictions;
+    const uint64_t evictions = pool_.adapters().stats().evictions;
     if (evictions > reported_evictions_) {
       parts_.observer->OnEvictions(static_cast<int>(evictions - reported_evictions_));
       reported_evictions_ = evictions;
@@ -345,15 +325,6 @@ void Engine::Publish() {
     if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
     LORAD_CHECK(status.ok());
   }
-}
-
-absl::Status Engine::ValidateBooks() const {
-  std::vector<const PageList*> lists = cache_.page_lists();
-  for (const auto& s : running_) lists.push_back(&s->pages);
-  for (const auto& s : waiting_) lists.push_back(&s->pages);
-  absl::Status status = cache_.Validate();
-  if (status.ok()) status = parts_.pool->Validate(lists);
-  return status;
 }
 
 }  // namespace lorad

@@ -7,6 +7,7 @@
 
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
+#include "server/caller.h"
 #include "server/reply.h"
 #include "server/status_conversion.h"
 
@@ -52,6 +53,12 @@ void FillLogprobs(const SampledToken& token, const Tokenizer* tokenizer, v1::Tok
   }
 }
 
+void FillUsage(const Usage& usage, v1::Usage* out) {
+  out->set_prompt_tokens(usage.prompt_tokens);
+  out->set_completion_tokens(usage.output_tokens);
+  out->set_cached_tokens(usage.cached_tokens);
+}
+
 // What the answer says about a request once it has been handed to the engine.
 struct RequestFacts {
   std::string request_id;
@@ -79,18 +86,31 @@ RequestFacts FactsOf(const GenerationRequest& request) {
 class EngineCall {
  protected:
   EngineCall(const InferenceService::Parts& parts, size_t stream_capacity)
-      : parts_(parts), stream_(std::make_shared<TokenStream>(stream_capacity)) {}
+      : parts_(parts),
+        stream_(std::make_shared<TokenStream>(stream_capacity)),
+        arrival_(parts.clock->Now()) {}
   ~EngineCall() = default;
 
-  // REQUIRES: request->arrival is set. `listener` is called when the stream has something; it may
-  // be at once.
+  // Who asks, and what the request is called, also if it is refused.
+  absl::Status Identify(const grpc::CallbackServerContext& context, const std::string& wanted_id) {
+    auto id = ChooseRequestId(wanted_id);
+    facts_.request_id = id.ok() ? *id : NewRequestId();
+    LORAD_ASSIGN_OR_RETURN(tenant_, CallerOf(context));
+    return id.status();
+  }
+
+  // REQUIRES: Identify was OK. `listener` is called when the stream has something; it may be at
+  // once.
   absl::Status HandOver(grpc::CallbackServerContext* context, const std::string& adapter,
                         std::unique_ptr<GenerationRequest> request,
                         std::function<void()> listener) {
-    if (!adapter.empty()) {
-      LORAD_ASSIGN_OR_RETURN(auto version, parts_.adapters->Resolve(AdapterIdOf(adapter)));
+    LORAD_ASSIGN_OR_RETURN(auto version, parts_.adapters->Resolve(tenant_, adapter));
+    if (version != nullptr) {
       request->adapters.push_back({.version = std::move(version), .weight = 1.0f});
     }
+    request->request_id = facts_.request_id;
+    request->tenant = tenant_;
+    request->arrival = arrival_;
     request->deadline = DeadlineOf(*context, parts_.clock->Now());
     request->stream = stream_;
     facts_ = FactsOf(*request);
@@ -107,11 +127,23 @@ class EngineCall {
     if (id != 0) parts_.engine->Cancel(id);
   }
 
+  grpc::Status Refuse(const absl::Status& status) const {
+    if (parts_.on_refused) {
+      parts_.on_refused({.request_id = facts_.request_id, .tenant = tenant_}, status);
+    }
+    return WireStatus(status);
+  }
+  grpc::Status WireStatus(const absl::Status& status) const {
+    return ToGrpcStatus(status, facts_.request_id);
+  }
+
   const InferenceService::Parts& parts_;
   const std::shared_ptr<TokenStream> stream_;
   RequestFacts facts_;
 
  private:
+  const TimePoint arrival_;  // when the call was read: tokenizing counts
+  std::string tenant_;
   std::atomic<RequestId> id_{0};
 };
 
@@ -127,10 +159,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
     auto call = std::make_shared<GenerateCall>(parts);
     call->self_ = call;
     const absl::Status status = call->Submit(context, *wire);
-    if (!status.ok()) {
-      if (parts.on_refused) parts.on_refused(wire->request_id(), status);
-      call->FinishOnce(ToGrpcStatus(status));
-    }
+    if (!status.ok()) call->FinishOnce(call->Refuse(status));
     return call.get();
   }
 
@@ -159,9 +188,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
 
  private:
   absl::Status Submit(grpc::CallbackServerContext* context, const v1::GenerateRequest& wire) {
-    const TimePoint arrival = parts_.clock->Now();  // tokenizing counts
+    LORAD_RETURN_IF_ERROR(Identify(*context, wire.request_id()));
     LORAD_ASSIGN_OR_RETURN(auto request, ParseGenerate(wire, parts_.context));
-    request->arrival = arrival;
     if (wire.include_prompt()) {
       if (parts_.context.tokenizer != nullptr) {
         message_.set_prompt_text(parts_.context.tokenizer->Decode(request->prompt, true));
@@ -213,7 +241,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
       FillFinish(*event.end, message_.mutable_finish());
       *last = true;
     } else {
-      *error = ToGrpcStatus(event.end->status);
+      *error = WireStatus(event.end->status);
     }
   }
 
@@ -221,8 +249,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<v1::GenerateResponse>
     finish->set_reason(WireReason(end.reason));
     finish->set_stop_string(end.matched_stop);
     if (end.reason == FinishReason::kStopToken) finish->set_stop_token_id(end.stop_token);
-    finish->mutable_usage()->set_prompt_tokens(end.usage.prompt_tokens);
-    finish->mutable_usage()->set_completion_tokens(end.usage.output_tokens);
+    FillUsage(end.usage, finish->mutable_usage());
     auto* timings = finish->mutable_timings();
     SetDuration(end.timings.queue, timings->mutable_queue());
     SetDuration(end.timings.adapter_load, timings->mutable_adapter_load());
@@ -263,10 +290,7 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     auto call = std::make_shared<ScoreCall>(parts, response);
     call->self_ = call;
     const absl::Status status = call->Submit(context, *wire);
-    if (!status.ok()) {
-      if (parts.on_refused) parts.on_refused(wire->request_id(), status);
-      call->Finish(ToGrpcStatus(status));
-    }
+    if (!status.ok()) call->Finish(call->Refuse(status));
     return call.get();
   }
 
@@ -281,9 +305,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
 
  private:
   absl::Status Submit(grpc::CallbackServerContext* context, const v1::ScoreRequest& wire) {
-    const TimePoint arrival = parts_.clock->Now();  // tokenizing counts
+    LORAD_RETURN_IF_ERROR(Identify(*context, wire.request_id()));
     LORAD_ASSIGN_OR_RETURN(auto request, ParseScore(wire, parts_.context));
-    request->arrival = arrival;
     top_ = wire.top_logprobs();
     // The first token of a sequence has no prediction; it is reported without a log-probability.
     if (request->score_from == 0) first_token_ = request->prompt[0];
@@ -295,7 +318,7 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     for (StreamEvent& event : stream_->Take()) {
       if (!event.end.has_value()) continue;
       if (event.end->status.ok()) Fill(event);
-      Finish(ToGrpcStatus(event.end->status));
+      Finish(WireStatus(event.end->status));
     }
   }
 
@@ -317,7 +340,7 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     }
     response_->set_total_logprob(total);
     response_->set_is_greedy(greedy);
-    response_->mutable_usage()->set_prompt_tokens(event.end->usage.prompt_tokens);
+    FillUsage(event.end->usage, response_->mutable_usage());
     response_->set_request_id(facts_.request_id);
     response_->set_adapter(facts_.adapter);
     response_->set_adapter_version(facts_.adapter_version);
@@ -350,6 +373,9 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   const RequestContext& c = parts_.context;
+  if (const auto caller = CallerOf(*context); !caller.ok()) {
+    return FinishNow(context, caller.status());
+  }
   if (c.tokenizer == nullptr) return FinishNow(context, NoTokenizer("text"));
   if (request->text().size() > c.max_prompt_bytes) {
     return FinishNow(context, InvalidField("text", "is too long", "PROMPT_TOO_LONG"));
@@ -369,6 +395,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
   const RequestContext& c = parts_.context;
+  if (const auto caller = CallerOf(*context); !caller.ok()) {
+    return FinishNow(context, caller.status());
+  }
   if (c.tokenizer == nullptr) return FinishNow(context, NoTokenizer("token_ids"));
   for (TokenId id : request->token_ids()) {
     if (id < 0 || id >= c.tokenizer->vocab_size()) {

@@ -6,8 +6,11 @@
 
 #include <lorad/v1/inference.grpc.pb.h>
 
+#include <functional>
+
 #include "server/adapter_catalog.h"
 #include "server/engine.h"
+#include "server/request_log.h"
 #include "server/request_parsing.h"
 
 namespace lorad {
@@ -20,7 +23,7 @@ class InferenceService final : public v1::Inference::CallbackService {
     const Clock* clock = nullptr;
     RequestContext context;
     // Told of each request that was refused before the engine took it; may be null.
-    std::function<void(const std::string& request_id, const absl::Status&)> on_refused;
+    std::function<void(const RefusedRequest&, const absl::Status&)> on_refused;
   };
   explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}
 

@@ -65,7 +65,7 @@ constexpr char kPagesName[] = "lorad_pool_pages";
 constexpr char kPagesHelp[] = "Pages of the pool by use";
 constexpr char kAdaptersName[] = "lorad_adapters";
 constexpr char kAdaptersHelp[] =
-    "Adapters by state; stored counts all, resident includes those in use";
+    "Adapters by state; stored counts all, resident includes those in use and those pinned";
 constexpr char kLoadsName[] = "lorad_adapter_loads_total";
 constexpr char kLoadsHelp[] = "Adapter loads into the pool by outcome";
 
@@ -91,6 +91,12 @@ Metrics::Metrics()
                                "Running sequences that lost their pages and are computed again")),
       evictions_(MakeCounter(*registry_, "lorad_adapter_evictions_total",
                              "Idle adapters evicted from the pool")),
+      prefix_queried_(MakeCounter(*registry_, "lorad_prefix_cache_queried_tokens_total",
+                                  "Prompt tokens that the prefix cache was asked for")),
+      prefix_hit_(MakeCounter(*registry_, "lorad_prefix_cache_hit_tokens_total",
+                              "Of those, tokens that it had and that were not computed")),
+      prefix_evicted_(MakeCounter(*registry_, "lorad_prefix_cache_evicted_pages_total",
+                                  "Pages of the prefix cache that made room for something else")),
       loads_ok_(prometheus::BuildCounter()
                     .Name(kLoadsName)
                     .Help(kLoadsHelp)
@@ -125,13 +131,18 @@ Metrics::Metrics()
       waiting_(MakeGauge(*registry_, "lorad_requests_waiting", "Requests in the queue")),
       pages_free_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "free"}})),
       pages_kv_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv"}})),
+      pages_kv_cached_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv_cached"}})),
       pages_adapter_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "adapter"}})),
+      pages_loading_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "loading"}})),
+      pages_pinned_(MakeGauge(*registry_, "lorad_pool_pages_pinned",
+                              "Of the pages of adapters, those of pinned ones")),
       adapters_stored_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "stored"}})),
       adapters_loading_(
           MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "loading"}})),
       adapters_resident_(
           MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "resident"}})),
-      adapters_in_use_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "in_use"}})) {
+      adapters_in_use_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "in_use"}})),
+      adapters_pinned_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "pinned"}})) {
   for (auto code : {absl::StatusCode::kCancelled, absl::StatusCode::kDeadlineExceeded,
                     absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound,
                     absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable,
@@ -168,6 +179,11 @@ void Metrics::OnStep(const StepReport& report) {
   batch_adapters_.Observe(report.adapters);
   output_tokens_.Increment(report.sampled_tokens);
   preemptions_.Increment(report.preemptions);
+  prefix_queried_.Increment(report.queried_tokens);
+  prefix_hit_.Increment(report.cached_tokens);
+  prefix_evicted_.Increment(report.prefix_evictions);
+  totals_.cached_tokens += report.cached_tokens;
+  totals_.prefix_evictions += report.prefix_evictions;
   totals_.output_tokens += report.sampled_tokens;
   totals_.preemptions += report.preemptions;
   totals_.steps += 1;
@@ -179,10 +195,14 @@ void Metrics::OnGauges(const GaugeReport& report) {
   waiting_.Set(report.waiting);
   pages_free_.Set(report.pages_free);
   pages_kv_.Set(report.pages_kv);
+  pages_kv_cached_.Set(report.pages_kv_cached);
   pages_adapter_.Set(report.pages_adapter);
+  pages_loading_.Set(report.pages_loading);
+  pages_pinned_.Set(report.pages_adapter_pinned);
   adapters_loading_.Set(report.adapters_loading);
   adapters_resident_.Set(report.adapters_resident);
   adapters_in_use_.Set(report.adapters_in_use);
+  adapters_pinned_.Set(report.adapters_pinned);
 }
 
 void Metrics::OnInterToken(std::span<const double> seconds) {

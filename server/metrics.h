@@ -26,6 +26,7 @@ struct Totals {
   std::atomic<int64_t> requests{0}, finished{0}, rejected{0}, cancelled{0}, failed{0};
   std::atomic<int64_t> prompt_tokens{0}, output_tokens{0}, steps{0}, step_ns{0};
   std::atomic<int64_t> adapter_loads{0}, adapter_evictions{0}, preemptions{0};
+  std::atomic<int64_t> cached_tokens{0}, prefix_evictions{0};
 };
 
 class Metrics final : public EngineObserver {
@@ -65,6 +66,9 @@ class Metrics final : public EngineObserver {
   prometheus::Counter& output_tokens_;
   prometheus::Counter& preemptions_;
   prometheus::Counter& evictions_;
+  prometheus::Counter& prefix_queried_;
+  prometheus::Counter& prefix_hit_;
+  prometheus::Counter& prefix_evicted_;
   prometheus::Counter& loads_ok_;
   prometheus::Counter& loads_failed_;
   prometheus::Histogram& ttft_;
@@ -80,11 +84,15 @@ class Metrics final : public EngineObserver {
   prometheus::Gauge& waiting_;
   prometheus::Gauge& pages_free_;
   prometheus::Gauge& pages_kv_;
+  prometheus::Gauge& pages_kv_cached_;
   prometheus::Gauge& pages_adapter_;
+  prometheus::Gauge& pages_loading_;
+  prometheus::Gauge& pages_pinned_;
   prometheus::Gauge& adapters_stored_;
   prometheus::Gauge& adapters_loading_;
   prometheus::Gauge& adapters_resident_;
   prometheus::Gauge& adapters_in_use_;
+  prometheus::Gauge& adapters_pinned_;
   std::unique_ptr<Exposer> exposer_;
 };
 

@@ -36,6 +36,9 @@ v1::Model DescribeModel(const ModelFacts& facts) {
   out.mutable_limits()->set_max_rank(c.max_rank);
   out.mutable_limits()->set_max_adapters(c.max_adapters);
   out.mutable_limits()->set_max_upload_bytes(static_cast<int64_t>(c.max_upload_bytes));
+  out.mutable_limits()->set_keep_versions(c.keep_versions);
+  out.mutable_limits()->set_prefix_cache(c.prefix_cache);
+  out.mutable_limits()->set_max_pinned_pages(static_cast<int64_t>(facts.max_pinned_pages));
   out.set_server_version(kVersion);
   SetTimestamp(facts.start, out.mutable_start_time());
   return out;

@@ -18,6 +18,7 @@ struct ModelFacts {
   size_t weight_bytes = 0;
   int64_t parameters = 0;
   int max_model_len = 0;
+  uint64_t max_pinned_pages = 0;
   std::chrono::system_clock::time_point start;
 };
 

@@ -33,6 +33,8 @@ struct GenerationRequest {
       0;  // index of the first prompt token to score; token 0 has no prediction, is left out
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
+  std::string tenant;                // that the call speaks for; empty: none
+  std::string cache_salt;            // part of the prefix cache's scope
   TimePoint arrival;
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<TokenStream> stream;

@@ -12,10 +12,12 @@ void RequestLog::OnFinish(const GenerationRequest& request, const StreamEnd& end
   const int64_t version = request.adapters.empty() ? 0 : request.adapters[0].version->version;
   Log(end.status.ok() ? LogLevel::kInfo : LogLevel::kWarn, "request ended",
       {{"request_id", request.request_id},
+       {"tenant", request.tenant},
        {"adapter", adapter},
        {"adapter_version", version},
        {"status", absl::StatusCodeToString(end.status.code())},
        {"prompt_tokens", end.usage.prompt_tokens},
+       {"cached_tokens", end.usage.cached_tokens},
        {"output_tokens", end.usage.output_tokens},
        {"queue_s", Seconds(end.timings.queue)},
        {"ttft_s", Seconds(end.timings.first_token)},
@@ -29,7 +31,7 @@ void RequestLog::OnAdapterLoad(const AdapterVersion& version, Duration duration,
   Log(status.ok() ? LogLevel::kInfo : LogLevel::kError, "adapter load",
       {{"adapter", version.name},
        {"adapter_version", version.version},
-       {"pages", version.layout.pages},
+       {"pages", version.pages},
        {"seconds", Seconds(duration)},
        {"status", status.ok() ? std::string("OK") : std::string(status.message())}});
 }
@@ -39,10 +41,11 @@ void RequestLog::OnEvictions(int adapters) {
   Log(LogLevel::kDebug, "adapters evicted", {{"adapters", adapters}});
 }
 
-void RequestLog::OnRefused(const std::string& request_id, const absl::Status& status) {
+void RequestLog::OnRefused(const RefusedRequest& request, const absl::Status& status) {
   metrics_->OnRefused(status);
   Log(LogLevel::kInfo, "request refused",
-      {{"request_id", request_id},
+      {{"request_id", request.request_id},
+       {"tenant", request.tenant},
        {"status", absl::StatusCodeToString(status.code())},
        {"reason", GetErrorDetail(status).reason}});
 }

@@ -1,14 +1,28 @@
-// RequestLog: the observer that the engine has: passes everything on to Metrics and logs one line
-// for each request, adapter load and eviction (never one a token).
+// RequestLog: the observer that the engine has: passes everything on to Metrics (and changes of
+// residency to those who watch) and logs one line for each request, adapter load and eviction
+// (never one a token).
 #pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
 
 #include "server/metrics.h"
 
 namespace lorad {
 
+// What is known of a request that the engine never saw.
+struct RefusedRequest {
+  std::string request_id;  // the client's or ours
+  std::string tenant;
+};
+
 class RequestLog final : public EngineObserver {
  public:
-  explicit RequestLog(Metrics* metrics) : metrics_(metrics) {}
+  // `on_adapter_state`: told as OnAdapterState is, on the engine's thread; may be null.
+  explicit RequestLog(Metrics* metrics,
+                      std::function<void(const std::string&)> on_adapter_state = nullptr)
+      : metrics_(metrics), on_adapter_state_(std::move(on_adapter_state)) {}
 
   void OnStep(const StepReport& report) override { metrics_->OnStep(report); }
   void OnGauges(const GaugeReport& report) override { metrics_->OnGauges(report); }
@@ -18,12 +32,16 @@ class RequestLog final : public EngineObserver {
   void OnAdapterLoad(const AdapterVersion& version, Duration duration,
                      const absl::Status& status) override;
   void OnEvictions(int adapters) override;
+  void OnAdapterState(const std::string& name) override {
+    if (on_adapter_state_) on_adapter_state_(name);
+  }
 
   // Any thread.
-  void OnRefused(const std::string& request_id, const absl::Status& status);
+  void OnRefused(const RefusedRequest& request, const absl::Status& status);
 
  private:
   Metrics* const metrics_;
+  const std::function<void(const std::string&)> on_adapter_state_;
 };
 
 }  // namespace lorad

@@ -17,6 +17,7 @@ constexpr size_t kMaxStopStrings = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokens = 256;
 constexpr size_t kMaxRequestIdBytes = 128;
+constexpr size_t kMaxCacheSaltBytes = 128;
 constexpr int kMaxLogprobs = 20;
 
 uint64_t FreshSeed() {
@@ -24,17 +25,12 @@ uint64_t FreshSeed() {
   return generator();
 }
 
-absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted) {
-  if (wanted.empty()) {
-    static std::atomic<uint64_t> counter{FreshSeed() & 0xffffffff};
-    return fmt::format("req-{:08x}", counter.fetch_add(1) & 0xffffffff);
+absl::Status ParseCacheSalt(const std::string& wire, GenerationRequest* request) {
+  if (wire.size() > kMaxCacheSaltBytes) {
+    return InvalidField("cache_salt", fmt::format("must be at most {} bytes", kMaxCacheSaltBytes));
   }
-  const bool printable =
-      std::all_of(wanted.begin(), wanted.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
-  if (wanted.size() > kMaxRequestIdBytes || !printable) {
-    return InvalidField("request_id", "must be at most 128 printable ASCII characters");
-  }
-  return wanted;
+  request->cache_salt = wire;
+  return absl::OkStatus();
 }
 
 absl::Status CheckTokenId(TokenId id, int vocab_size, std::string_view field) {
@@ -153,16 +149,25 @@ absl::Status ParseLengths(const v1::GenerateRequest& wire, const RequestContext&
 
 }  // namespace
 
-std::string AdapterIdOf(std::string_view name) {
-  constexpr std::string_view kPrefix = "adapters/";
-  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
-  return std::string(name);
+absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted) {
+  if (wanted.empty()) return NewRequestId();
+  const bool printable =
+      std::all_of(wanted.begin(), wanted.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+  if (wanted.size() > kMaxRequestIdBytes || !printable) {
+    return InvalidField("request_id", "must be at most 128 printable ASCII characters");
+  }
+  return wanted;
+}
+
+std::string NewRequestId() {
+  static std::atomic<uint64_t> counter{FreshSeed() & 0xffffffff};
+  return fmt::format("req-{:08x}", counter.fetch_add(1) & 0xffffffff);
 }
 
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
                                                                  const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
-  LORAD_ASSIGN_OR_RETURN(request->request_id, ChooseRequestId(wire.request_id()));
+  LORAD_RETURN_IF_ERROR(ParseCacheSalt(wire.cache_salt(), request.get()));
   if (wire.prompt().kind_case() == v1::Input::KIND_NOT_SET) {
     return InvalidField("prompt", "is required: text or token_ids");
   }
@@ -185,7 +190,7 @@ absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::Gener
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,
                                                               const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
-  LORAD_ASSIGN_OR_RETURN(request->request_id, ChooseRequestId(wire.request_id()));
+  LORAD_RETURN_IF_ERROR(ParseCacheSalt(wire.cache_salt(), request.get()));
   const auto context_kind = wire.context().kind_case();
   const auto kind = wire.continuation().kind_case();
   if (kind == v1::Input::KIND_NOT_SET) {

@@ -5,6 +5,7 @@
 #include <lorad/v1/inference.pb.h>
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "model/model_config.h"
@@ -22,14 +23,16 @@ struct RequestContext {
   size_t max_prompt_bytes = 4 << 20;
 };
 
-// Everything but adapters, arrival, deadline and stream. The errors are InvalidArgument with the
-// field's path.
+// What names the request in logs and errors: `wanted`, or one of ours if it is empty.
+// InvalidArgument (field "request_id") if it is not to be had.
+absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted);
+std::string NewRequestId();
+
+// Everything but request id, tenant, adapters, arrival, deadline and stream. The errors are
+// InvalidArgument with the field's path.
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
                                                                  const RequestContext& context);
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,
                                                               const RequestContext& context);
-
-// "adapters/foo" or "foo" -> "foo".
-std::string AdapterIdOf(std::string_view name);
 
 }  // namespace lorad

@@ -30,6 +30,7 @@ StreamEnd Sequence::End(absl::Status status, FinishReason reason, TimePoint now)
   end.matched_stop = text.matched_stop();
   if (reason == FinishReason::kStopToken && !tokens.empty()) end.stop_token = tokens.back();
   end.usage = {.prompt_tokens = static_cast<int>(request->prompt.size()),
+               .cached_tokens = cached_tokens,
                .output_tokens = output_tokens()};
   end.timings.queue = (admitted_before ? first_admission : now) - request->arrival;
   end.timings.adapter_load = adapter_load;

@@ -2,10 +2,14 @@
 // thread only.
 #pragma once
 
+#include <algorithm>
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "memory/page_pool.h"
+#include "memory/prefix_cache.h"
 #include "model/executor.h"
 #include "server/output_text.h"
 #include "server/request.h"
@@ -21,6 +25,12 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt and output
   int computed = 0;             // tokens whose keys and values are in the pages
   PageList pages;
+  PrefixScope scope;                  // who may share its pages
+  PrefixCache::Lease lease;           // of those pages that the prefix cache has too
+  PrefixCache::Found found;           // what the cache has of `tokens`, while waiting
+  uint64_t found_epoch = 0;           // of the cache, when it was asked; 0: not asked
+  int cached_tokens = 0;              // found at the first admission
+  std::optional<uint32_t> copy_from;  // the page that its first own page begins as a copy of
   Sampler sampler;
   OutputText text;
   std::vector<AdapterUse> adapters;  // while running: leased images
@@ -37,6 +47,14 @@ struct Sequence {
 
   int output_tokens() const { return static_cast<int>(tokens.size() - request->prompt.size()); }
   int known_tokens() const { return static_cast<int>(tokens.size()); }
+  // The most of `tokens` that need not be computed: one must be, for its logits, and of a prompt
+  // that is scored all from the first that is wanted.
+  int max_cached_tokens() const {
+    return request->score ? std::max(0, request->score_from - 1) : known_tokens() - 1;
+  }
+  std::span<const TokenId> computed_tokens() const {
+    return std::span(tokens).first(static_cast<size_t>(computed));
+  }
   const AdapterVersion* adapter() const {
     return request->adapters.empty() ? nullptr : request->adapters[0].version.get();
   }

@@ -10,7 +10,7 @@
 
 namespace lorad {
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
+grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_id) {
   if (status.ok()) return grpc::Status::OK;
   const ErrorDetail detail = GetErrorDetail(status);
   const std::string message(status.message());
@@ -42,6 +42,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     retry.mutable_retry_delay()->set_seconds(ms / 1000);
     retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(ms % 1000 * 1000000));
     rich.add_details()->PackFrom(retry);
+  }
+  if (!request_id.empty()) {
+    google::rpc::RequestInfo request;
+    request.set_request_id(std::string(request_id));
+    rich.add_details()->PackFrom(request);
   }
   // absl's codes are gRPC's codes.
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,

@@ -1,8 +1,10 @@
 // absl::Status -> grpc::Status with google.rpc details (ErrorInfo always; BadRequest, ResourceInfo,
-// RetryInfo where known). Pure; thread-safe.
+// RetryInfo, RequestInfo where known). Pure; thread-safe.
 #pragma once
 
 #include <grpcpp/support/status.h>
+
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -10,6 +12,7 @@ namespace lorad {
 
 inline constexpr char kErrorDomain[] = "lorad.dev";
 
-grpc::Status ToGrpcStatus(const absl::Status& status);
+// `request_id`: of the request that failed; empty: it has none.
+grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_id = {});
 
 }  // namespace lorad

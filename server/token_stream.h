@@ -26,6 +26,7 @@ enum class FinishReason : uint8_t { kStopToken, kStopString, kLength, kScored };
 
 struct Usage {
   int prompt_tokens = 0;
+  int cached_tokens = 0;  // of prompt_tokens: found in the prefix cache at the first admission
   int output_tokens = 0;
 };
 

@@ -15,12 +15,13 @@ namespace lorad {
 class WorkQueue {
  public:
   explicit WorkQueue(int threads);
-  // Runs what is queued, then joins.
-  ~WorkQueue();
+  ~WorkQueue() { Stop(); }
   WorkQueue(const WorkQueue&) = delete;
   WorkQueue& operator=(const WorkQueue&) = delete;
 
   void Post(std::function<void()> task);
+  // Runs what is queued, then joins; what is posted later is dropped. Idempotent.
+  void Stop();
 
  private:
   void Run();

@@ -1,4 +1,4 @@
-// loractl model, pool, health, drain.
+// loractl model, health, drain.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -6,7 +6,6 @@
 
 #include "client/loractl/json.h"
 #include "client/loractl/session.h"
-#include "client/loractl/views.h"
 
 namespace lorad::loractl {
 namespace {
@@ -38,22 +37,13 @@ ExitCode ShowModel(Session* session) {
        fmt::format("{} running, {} waiting, {} tokens a step, rank {}, {} adapters, upload {}",
                    l.max_running_requests(), l.max_waiting_requests(), l.max_step_tokens(),
                    l.max_rank(), l.max_adapters(), Bytes(l.max_upload_bytes()))},
+      {"keeps",
+       fmt::format("{} replaced versions of an adapter, prefix cache {}, {} pages pinned",
+                   l.keep_versions(), l.prefix_cache() ? "on" : "off", l.max_pinned_pages())},
       {"server", fmt::format("{}, started {}", m.server_version(), Ago(m.start_time()))},
   };
   for (const auto& [label, value] : rows) {
     terminal.out() << terminal.Paint(Color::kDim, fmt::format("{:<11}", label)) << value << "\n";
-  }
-  return kOk;
-}
-
-ExitCode ShowPool(int rows, Session* session) {
-  const auto pool = session->client().GetPool(rows, session->call());
-  if (!pool.ok()) return session->Fail(pool.status());
-  const Terminal& terminal = session->terminal;
-  if (session->json) {
-    terminal.out() << ToJson(*pool) << "\n";
-  } else {
-    terminal.out() << PoolPicture(*pool, terminal) << "\n" << PoolAdapters(*pool, rows, terminal);
   }
   return kOk;
 }
@@ -88,11 +78,6 @@ ExitCode Drain(double wait_s, Session* session) {
 void AddAdmin(CLI::App* app, Session* session) {
   CLI::App* model = app->add_subcommand("model", "The base model, its backend and the limits");
   model->callback([session] { session->run = [session] { return ShowModel(session); }; });
-
-  auto rows = std::make_shared<int>(50);
-  CLI::App* pool = app->add_subcommand("pool", "The page pool: who holds what");
-  pool->add_option("--rows", *rows, "Adapters to list [50]");
-  pool->callback([=] { session->run = [=] { return ShowPool(*rows, session); }; });
 
   auto service = std::make_shared<std::string>();
   CLI::App* health =

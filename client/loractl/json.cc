@@ -5,7 +5,9 @@
 #include <google/protobuf/timestamp.pb.h>
 #include <google/protobuf/util/time_util.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace lorad::loractl {
 namespace {
@@ -77,6 +79,21 @@ Json Element(const Message& m, const FieldDescriptor* f, int i) {
   return nullptr;
 }
 
+// An object by key. REQUIRES: keys are strings.
+Json FromMap(const Message& m, const FieldDescriptor* f) {
+  const auto* r = m.GetReflection();
+  std::map<std::string, Json> sorted;  // protobuf's order is any
+  for (int i = 0; i < r->FieldSize(m, f); ++i) {
+    const Message& entry = r->GetRepeatedMessage(m, f, i);
+    const auto* type = entry.GetDescriptor();
+    sorted[entry.GetReflection()->GetString(entry, type->map_key())] =
+        Singular(entry, type->map_value());
+  }
+  Json object = Json::object();
+  for (auto& [key, value] : sorted) object[key] = std::move(value);
+  return object;
+}
+
 Json Convert(const Message& message) {
   const auto* type = message.GetDescriptor();
   if (type == google::protobuf::Duration::descriptor()) {
@@ -90,7 +107,9 @@ Json Convert(const Message& message) {
   Json object = Json::object();
   for (int i = 0; i < type->field_count(); ++i) {
     const FieldDescriptor* field = type->field(i);
-    if (field->is_repeated()) {
+    if (field->is_map()) {
+      object[field->name()] = FromMap(message, field);
+    } else if (field->is_repeated()) {
       Json array = Json::array();
       const int n = message.GetReflection()->FieldSize(message, field);
       for (int k = 0; k < n; ++k) array.push_back(Element(message, field, k));

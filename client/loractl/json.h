@@ -1,7 +1,7 @@
 // Messages as JSON for scripts: field names as in the .proto files, 64-bit integers as numbers,
 // durations in seconds, timestamps in RFC 3339, bytes as text (what is not UTF-8 becomes U+FFFD),
-// enumerations by name. Fields that can be unset are left out when they are; all others are always
-// there.
+// enumerations by name, maps as objects. Fields that can be unset are left out when they are; all
+// others are always there.
 #pragma once
 
 #include <google/protobuf/message.h>

@@ -20,6 +20,7 @@ struct RequestOptions {
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;  // with escapes
   std::vector<int> stop_tokens;
+  std::string cache_salt;
   bool ignore_eos = false;
   bool no_special_tokens = false;
 

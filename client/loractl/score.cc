@@ -13,7 +13,7 @@ namespace {
 
 struct ScoreOptions {
   std::vector<std::string> words;
-  std::string file, context;
+  std::string file, context, cache_salt;
   std::vector<std::string> adapters;
   bool base = false;
   bool escapes = false;
@@ -41,6 +41,7 @@ ExitCode RunScore(const ScoreOptions& options, Session* session) {
   if (!text.ok()) return session->Usage(std::string(text.status().message()));
   v1::ScoreRequest request;
   request.set_top_logprobs(options.top);
+  request.set_cache_salt(options.cache_salt);
   request.mutable_continuation()->set_text(options.escapes ? Unescape(*text) : *text);
   if (!options.context.empty()) {
     request.mutable_context()->set_text(options.escapes ? Unescape(options.context)
@@ -48,7 +49,8 @@ ExitCode RunScore(const ScoreOptions& options, Session* session) {
   }
   std::vector<std::string> adapters = options.adapters;
   if (options.base || adapters.empty()) adapters.insert(adapters.begin(), "");
-  Table table({"ADAPTER", "VERSION", "TOKENS", "LOGPROB", "PER TOKEN", "PERPLEXITY", "GREEDY"});
+  Table table(
+      {"ADAPTER", "VERSION", "TOKENS", "CACHED", "LOGPROB", "PER TOKEN", "PERPLEXITY", "GREEDY"});
   for (const std::string& adapter : adapters) {
     request.set_adapter(adapter);
     const auto score = session->client().Score(request, session->call());
@@ -62,10 +64,11 @@ ExitCode RunScore(const ScoreOptions& options, Session* session) {
         score->tokens_size() > 0 ? score->total_logprob() / score->tokens_size() : 0;
     table.Add({ShortName(score->adapter()), fmt::format("{}", score->adapter_version()),
                fmt::format("{}", score->tokens_size()),
+               fmt::format("{}", score->usage().cached_tokens()),
                fmt::format("{:.4f}", score->total_logprob()), fmt::format("{:.4f}", mean),
                fmt::format("{:.3f}", std::exp(-mean)), score->is_greedy() ? "yes" : "no"});
   }
-  if (!session->json) terminal.out() << table.Text(terminal, {1, 2, 3, 4, 5});
+  if (!session->json) terminal.out() << table.Text(terminal, {1, 2, 3, 4, 5, 6});
   return kOk;
 }
 
@@ -80,6 +83,8 @@ void AddScoreCommand(CLI::App* app, Session* session) {
   command->add_flag("--base", options->base, "Score with the base model too");
   command->add_flag("-e,--escapes", options->escapes, "Understand \\n, \\t, \\xHH in both texts");
   command->add_flag("--tokens", options->tokens, "Print each token");
+  command->add_option("--cache-salt", options->cache_salt,
+                      "Share cached prefixes only with requests of the same salt [none]");
   command->add_option("--top", options->top, "Print the N likeliest tokens at each position");
   command->footer(
       "Example: which adapter finds this answer likeliest?\n"

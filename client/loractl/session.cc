@@ -22,6 +22,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kAborted:  // an etag that is not the present one
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kFailedPrecondition:
@@ -34,7 +35,9 @@ ExitCode ExitCodeOf(const absl::Status& status) {
 }
 
 Client& Session::client() {
-  if (!client_) client_ = std::make_unique<Client>(ClientOptions{.address = address});
+  if (!client_) {
+    client_ = std::make_unique<Client>(ClientOptions{.address = address, .tenant = tenant});
+  }
   return *client_;
 }
 

@@ -36,6 +36,7 @@ struct Session {
   std::istream* in = nullptr;
 
   std::string address = kDefaultAddress;
+  std::string tenant;    // empty: the operator
   double timeout_s = 0;  // 0: none
   bool json = false;
 
@@ -60,8 +61,9 @@ struct Session {
 void AddGenerate(CLI::App* app, Session* session);
 void AddChat(CLI::App* app, Session* session);
 void AddScore(CLI::App* app, Session* session);     // score, tokenize, detokenize
-void AddAdapters(CLI::App* app, Session* session);  // adapters list|get|upload|create|delete
-void AddAdmin(CLI::App* app, Session* session);     // model, pool, health, drain
+void AddAdapters(CLI::App* app, Session* session);  // see adapter_commands.h
+void AddAdmin(CLI::App* app, Session* session);     // model, health, drain
+void AddPool(CLI::App* app, Session* session);      // pool, pool fit, tenants
 void AddTop(CLI::App* app, Session* session);
 
 // The whole program with its surroundings as parameters. `interactive`: `out` is a terminal.

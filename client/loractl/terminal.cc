@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <functional>
+#include <utility>
 
 namespace lorad::loractl {
 namespace {
@@ -42,22 +44,29 @@ size_t Columns(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-// Columns of a bar for each amount: in proportion, at least one for what is not zero, `width` in
-// sum.
+// Columns of a bar for each amount: in proportion, rounded so that the sum is `width`. A part that
+// is not zero but would vanish takes one column from the widest part.
 std::vector<int64_t> Apportion(const std::vector<Share>& shares, int width) {
   int64_t total = 0;
   for (const Share& share : shares) total += share.amount;
   std::vector<int64_t> columns(shares.size(), 0);
   if (total == 0) return columns;
-  int64_t used = 0;
+  std::vector<std::pair<int64_t, size_t>> remainders;
+  int64_t left = width;
   for (size_t i = 0; i < shares.size(); ++i) {
     columns[i] = shares[i].amount * width / total;
-    if (shares[i].amount > 0) columns[i] = std::max<int64_t>(columns[i], 1);
-    used += columns[i];
+    left -= columns[i];
+    remainders.emplace_back(shares[i].amount * width % total, i);
   }
-  // What rounding took or gave comes from the widest part.
-  const auto widest = std::max_element(columns.begin(), columns.end());
-  *widest = std::max<int64_t>(0, *widest + width - used);
+  std::sort(remainders.begin(), remainders.end(), std::greater<>());
+  for (int64_t k = 0; k < left; ++k) ++columns[remainders[static_cast<size_t>(k)].second];
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const auto widest = std::max_element(columns.begin(), columns.end());
+    if (shares[i].amount > 0 && columns[i] == 0 && *widest > 1) {
+      --*widest;
+      ++columns[i];
+    }
+  }
   return columns;
 }
 
@@ -69,11 +78,13 @@ Color NthColor(size_t n) {
   return kCycle[n % kCycle.size()];
 }
 
-Terminal::Terminal(std::ostream* out, std::ostream* err, bool interactive)
+Terminal::Terminal(std::ostream* out, std::ostream* err, bool interactive, int width)
     : out_(out), err_(err), interactive_(interactive) {
   color_ = interactive && std::getenv("NO_COLOR") == nullptr;
   winsize size{};
-  if (interactive && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) {
+  if (width > 0) {
+    width_ = width;
+  } else if (interactive && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) {
     width_ = size.ws_col;
   }
 }

@@ -20,7 +20,8 @@ Color NthColor(size_t n);
 class Terminal {
  public:
   Terminal() = default;
-  Terminal(std::ostream* out, std::ostream* err, bool interactive);
+  // `width`: columns; 0 asks the terminal, and is 80 without one.
+  Terminal(std::ostream* out, std::ostream* err, bool interactive, int width = 0);
 
   std::ostream& out() const { return *out_; }
   std::ostream& err() const { return *err_; }

@@ -6,8 +6,9 @@
 #include <thread>
 
 #include "client/loractl/json.h"
+#include "client/loractl/load_view.h"
+#include "client/loractl/pool_views.h"
 #include "client/loractl/session.h"
-#include "client/loractl/views.h"
 
 namespace lorad::loractl {
 namespace {

@@ -87,6 +87,12 @@ void CpuBackend::PackAdapter(const AdapterLayout& layout, std::span<const LowRan
   PackAdapterImage(layout, factors, slab, pages, kernels_.tile_order);
 }
 
+void CpuBackend::CopyPages(std::span<const PageCopy> copies) {
+  for (const PageCopy& copy : copies) {
+    std::memcpy(slab_.Page(copy.to), slab_.Page(copy.from), slab_.page_bytes);
+  }
+}
+
 template <typename Fn>
 void CpuBackend::ForRows(int rows, int cols, const Fn& fn) {
   if (int64_t{rows} * cols <= kInlineElements) {

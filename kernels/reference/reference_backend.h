@@ -30,6 +30,7 @@ class ReferenceBackend final : public Backend {
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;
   void SetPool(const PageSlab& slab, const KvGeometry& geometry) override;
+  void CopyPages(std::span<const PageCopy> copies) override;
 
   // adapter.cc
   AdapterLayout PlanAdapter(std::span<const LowRankFactors> factors, uint32_t sites,

@@ -82,6 +82,12 @@ void ReferenceBackend::SetPool(const PageSlab& slab, const KvGeometry& geometry)
   kv_ = {slab, geometry};
 }
 
+void ReferenceBackend::CopyPages(std::span<const PageCopy> copies) {
+  for (const PageCopy& copy : copies) {
+    std::memcpy(slab_.Page(copy.to), slab_.Page(copy.from), slab_.page_bytes);
+  }
+}
+
 void ReferenceBackend::ParallelFor(int n, const std::function<void(int)>& fn) {
   for (int i = 0; i < n; ++i) fn(i);
 }

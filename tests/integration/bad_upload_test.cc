@@ -112,8 +112,9 @@ TEST_F(BadUploadTest, TheGoodUploadThatTheOthersSpoilWorks) {
 TEST_F(BadUploadTest, BadIdsAreRefused) {
   for (const std::string& id :
        {std::string("../x"), std::string(), std::string("Upper"), std::string(200, 'a'),
-        std::string("a/b"), std::string(".hidden"), std::string("a..b"), std::string("nul\0l", 5),
-        std::string("sp ace")}) {
+        std::string("a/b/c"), std::string("/a"), std::string("a/"), std::string("A/b"),
+        std::string("adapters/a"), std::string("a/.."), std::string(".hidden"), std::string("a..b"),
+        std::string("nul\0l", 5), std::string("sp ace")}) {
     SCOPED_TRACE(id);
     ExpectError(Send(GoodUpload(id, "sentiment")), StatusCode::kInvalidArgument, "INVALID_FIELD",
                 "adapter_id");

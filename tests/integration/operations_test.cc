@@ -37,6 +37,9 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_preemptions_total", "counter"},
       {"lorad_adapter_evictions_total", "counter"},
       {"lorad_adapter_loads_total", "counter"},
+      {"lorad_prefix_cache_queried_tokens_total", "counter"},
+      {"lorad_prefix_cache_hit_tokens_total", "counter"},
+      {"lorad_prefix_cache_evicted_pages_total", "counter"},
       {"lorad_time_to_first_token_seconds", "histogram"},
       {"lorad_inter_token_latency_seconds", "histogram"},
       {"lorad_queue_time_seconds", "histogram"},
@@ -49,6 +52,7 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_requests_running", "gauge"},
       {"lorad_requests_waiting", "gauge"},
       {"lorad_pool_pages", "gauge"},
+      {"lorad_pool_pages_pinned", "gauge"},
       {"lorad_adapters", "gauge"},
       {"lorad_build_info", "gauge"}};
   for (const auto& [name, type] : families) {
@@ -59,7 +63,9 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
   for (const char* series :
        {"lorad_requests_total{outcome=\"error\"} 0", "lorad_requests_total{outcome=\"length\"} 0",
         "lorad_pool_pages{use=\"kv\"} 0", "lorad_pool_pages{use=\"adapter\"} 0",
-        "lorad_adapters{state=\"stored\"} 0", "lorad_adapters{state=\"resident\"} 0"}) {
+        "lorad_pool_pages{use=\"kv_cached\"} 0", "lorad_pool_pages{use=\"loading\"} 0",
+        "lorad_adapters{state=\"pinned\"} 0", "lorad_adapters{state=\"stored\"} 0",
+        "lorad_adapters{state=\"resident\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(series));
   }
 }
@@ -102,7 +108,10 @@ TEST(MetricsTest, CountersMoveByWhatARequestDid) {
   EXPECT_EQ(moved["lorad_step_tokens_sum"], prompt + 9);
   EXPECT_EQ(moved["lorad_adapters{state=\"resident\"}"], 1);
   EXPECT_GT(moved["lorad_pool_pages{use=\"adapter\"}"], 0);
-  EXPECT_EQ(moved["lorad_pool_pages{use=\"free\"}"], -moved["lorad_pool_pages{use=\"adapter\"}"]);
+  EXPECT_GT(moved["lorad_pool_pages{use=\"kv_cached\"}"], 0);  // its prompt, for the next one
+  EXPECT_EQ(
+      moved["lorad_pool_pages{use=\"free\"}"],
+      -moved["lorad_pool_pages{use=\"adapter\"}"] - moved["lorad_pool_pages{use=\"kv_cached\"}"]);
   EXPECT_FALSE(moved.contains("lorad_adapters{state=\"stored\"}"));
   EXPECT_FALSE(moved.contains("lorad_preemptions_total"));
 
@@ -237,9 +246,10 @@ TEST(LogTest, LinesAreJsonAndHoldNoPrompt) {
   int tokens = 0;
   {
     Client client({.address = daemon.address()});
+    Client acme({.address = daemon.address(), .tenant = "acme"});
     auto request = GreedyRequest("json", kSecret, 8);
     request.set_request_id("id \"with\" \\ quotes");
-    const Answer answer = Ask(&client, request);
+    const Answer answer = Ask(&acme, request);
     ASSERT_TRUE(answer.status.ok()) << answer.status;
     tokens = answer.finish.usage().completion_tokens();
     EXPECT_FALSE(Ask(&client, GreedyRequest(kSecret, kSecret)).status.ok());
@@ -255,9 +265,14 @@ TEST(LogTest, LinesAreJsonAndHoldNoPrompt) {
     EXPECT_THAT(line, Not(HasSubstr("zebra")));
     const std::string event = fields.value("event", "");
     EXPECT_NE(event, "") << line;
-    refused += event == "request refused";
+    if (event == "request refused") {
+      ++refused;
+      EXPECT_THAT(fields.value("request_id", ""), testing::StartsWith("req-")) << line;
+      EXPECT_EQ(fields.value("tenant", "none"), "") << line;
+    }
     if (event != "request ended") continue;
     ++ended;
+    EXPECT_EQ(fields["tenant"], "acme");
     EXPECT_EQ(fields["request_id"], "id \"with\" \\ quotes");
     EXPECT_EQ(fields["adapter"], "json");
     EXPECT_EQ(fields["status"], "OK");

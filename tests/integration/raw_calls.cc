@@ -25,7 +25,7 @@ absl::StatusOr<v1::Adapter> UploadMessages(const std::string& address,
                                            UploadEnd end, const std::function<void()>& before_end) {
   const auto stub = v1::Adapters::NewStub(Connect(address));
   grpc::ClientContext context;
-  SetDeadline(kPatient, &context);
+  Prepare(kPatient, /*tenant=*/"", &context);
   v1::Adapter adapter;
   const auto writer = stub->UploadAdapter(&context, &adapter);
   for (const v1::UploadAdapterRequest& message : messages) {
@@ -45,7 +45,7 @@ absl::StatusOr<v1::Adapter> UploadMessages(const std::string& address,
 absl::StatusOr<std::string> ListServices(const std::string& address) {
   grpc::GenericStub stub(Connect(address));
   grpc::ClientContext context;
-  SetDeadline(kPatient, &context);
+  Prepare(kPatient, /*tenant=*/"", &context);
   grpc::CompletionQueue queue;
   int tag = 0;
   const auto wait = [&queue] {

@@ -22,7 +22,7 @@ forbid "the scheduler is pure: no thread, lock, clock or I/O" \
   '#include <(thread|mutex|shared_mutex|condition_variable|atomic|chrono|fstream|iostream|cstdio|random)>|::now\(' $(sources scheduler)
 forbid "client uses proto only" '#include "(kernels|memory|model|scheduler|server)/' $(sources client)
 forbid "no parent-relative includes" '#include "\.\./' $(sources '*')
-edge=$(sources server | grep -vE 'server/(inference_service|adapters_service|admin_service|status_conversion|request_parsing|model_facts|reply|daemon)\.')
+edge=$(sources server | grep -vE 'server/(inference_service|adapters_service|admin_service|adapter_reply|pool_reply|upload_call|watch_call|caller|status_conversion|request_parsing|model_facts|reply|daemon)\.')
 forbid "protobuf and gRPC stay in the service files" '\.pb\.h|#include <grpc' $edge $(sources kernels memory model scheduler)
 forbid "CUDA headers stay in kernels/cuda" '#include <(cuda|cublas|nccl)' $(sources '*' | grep -v '^kernels/cuda/')
 exit $bad

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Sequence, Union
+from typing import Iterable, Iterator, Mapping, Optional, Sequence, Union
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -25,6 +25,8 @@ _SAMPLING = ("repetition_penalty", "presence_penalty", "frequency_penalty", "tem
              "top_p", "min_p", "seed")
 
 Prompt = Union[str, Sequence[int]]
+# An adapters_pb2.AdapterSettings, or its fields: {"labels": {"team": "sea"}, "pinned": True}.
+Settings = Union[adapters_pb2.AdapterSettings, Mapping]
 
 
 class LoradError(Exception):
@@ -79,6 +81,12 @@ def _input(prompt: Prompt, add_special_tokens: Optional[bool] = None) -> inferen
     return inference_pb2.Input(token_ids=inference_pb2.TokenIds(ids=prompt))
 
 
+def _settings(settings: Optional[Settings]) -> Optional[adapters_pb2.AdapterSettings]:
+    if settings is None or isinstance(settings, adapters_pb2.AdapterSettings):
+        return settings
+    return adapters_pb2.AdapterSettings(**settings)
+
+
 def _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, options):
     sampling = {name: options.pop(name) for name in _SAMPLING if options.get(name) is not None}
     bias = [inference_pb2.LogitBias(token_id=t, bias=b) for t, b in (logit_bias or {}).items()]
@@ -93,12 +101,19 @@ def _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, opt
 class LoradClient:
     """A connection to one server. Also a context manager.
 
-    timeout arguments are seconds; None is no limit.
+    timeout arguments are seconds; None is no limit. etag arguments guard a change: if the adapter's
+    etag is another one, nothing is done and the error's reason is ETAG_MISMATCH; "" is any.
     """
 
-    def __init__(self, address: Optional[str] = None):
-        """address: host:port; default LORAD_ADDRESS, else 127.0.0.1:7433."""
+    def __init__(self, address: Optional[str] = None, tenant: Optional[str] = None):
+        """address: host:port; default LORAD_ADDRESS, else 127.0.0.1:7433.
+
+        tenant: for whom every call speaks; default LORAD_TENANT, else the operator.
+        """
         address = address or os.environ.get("LORAD_ADDRESS", DEFAULT_ADDRESS)
+        if tenant is None:
+            tenant = os.environ.get("LORAD_TENANT", "")
+        self._metadata = (("x-lorad-tenant", tenant),) if tenant else ()
         self._channel = grpc.insecure_channel(
             address, options=[("grpc.max_receive_message_length", 16 << 20)])
         self._inference = inference_pb2_grpc.InferenceStub(self._channel)
@@ -122,19 +137,13 @@ class LoradClient:
                **options) -> Iterator[inference_pb2.GenerateResponse]:
         """Yields messages as they come; the last one has `finish`. Leaving the loop early cancels.
 
-        prompt: text or token ids. adapter: "" is the base model. options: max_tokens, min_tokens,
-        stop_token_ids, ignore_eos, logprobs, include_prompt, request_id, and the sampling
-        parameters temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty,
-        frequency_penalty.
+        prompt: text or token ids. adapter: "" is the tenant's default adapter or the base model,
+        "-" the base model. options: max_tokens, min_tokens, stop_token_ids, ignore_eos, logprobs,
+        include_prompt, request_id, cache_salt, and the sampling parameters temperature, top_k,
+        top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty.
         """
         request = _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, options)
-        call = self._inference.Generate(request, timeout=timeout)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise _error(error) from None
-        finally:
-            call.cancel()
+        yield from self._stream(self._inference.Generate, request, timeout)
 
     def generate(self, prompt: Prompt, adapter: str = "", **options) -> Generation:
         """The whole answer at once; arguments as for stream()."""
@@ -148,11 +157,11 @@ class LoradClient:
         return answer
 
     def score(self, continuation: Prompt, context: Prompt = "", adapter: str = "",
-              top_logprobs: int = 0,
+              top_logprobs: int = 0, cache_salt: str = "",
               timeout: Optional[float] = None) -> inference_pb2.ScoreResponse:
         """Log-probabilities of `continuation` after `context`."""
         request = inference_pb2.ScoreRequest(adapter=adapter, continuation=_input(continuation),
-                                             top_logprobs=top_logprobs)
+                                             top_logprobs=top_logprobs, cache_salt=cache_salt)
         if len(context) > 0:
             request.context.CopyFrom(_input(context))
         return self._call(self._inference.Score, request, timeout)
@@ -172,11 +181,17 @@ class LoradClient:
 
     def upload_adapter(self, directory: Union[str, Path], adapter_id: Optional[str] = None,
                        replace: bool = False, preload: bool = False,
+                       settings: Optional[Settings] = None, etag: str = "",
                        timeout: Optional[float] = None) -> adapters_pb2.Adapter:
-        """Sends a PEFT directory. adapter_id: default the directory's name."""
+        """Sends a PEFT directory; not its bytes if the adapter has the very same files.
+
+        adapter_id: default the directory's name. settings: all that it will have; None: those that
+        it has.
+        """
         directory = Path(directory)
         header = adapters_pb2.UploadHeader(adapter_id=adapter_id or directory.resolve().name,
-                                           replace=replace, preload=preload)
+                                           replace=replace, preload=preload, etag=etag,
+                                           settings=_settings(settings))
         for name in _FILES:
             sha256, size = hashlib.sha256(), 0
             with open(directory / name, "rb") as file:
@@ -198,18 +213,22 @@ class LoradClient:
         return self._call(self._adapters.UploadAdapter, messages(), timeout)
 
     def create_adapter(self, adapter_id: str, path: str, replace: bool = False,
-                       preload: bool = False) -> adapters_pb2.Adapter:
-        """Takes a PEFT directory that lies on the server."""
+                       preload: bool = False, settings: Optional[Settings] = None,
+                       etag: str = "") -> adapters_pb2.Adapter:
+        """Takes a PEFT directory that lies on the server; arguments as for upload_adapter()."""
         request = adapters_pb2.CreateAdapterRequest(adapter_id=adapter_id, path=path,
-                                                    replace=replace, preload=preload)
+                                                    replace=replace, preload=preload, etag=etag,
+                                                    settings=_settings(settings))
         return self._call(self._adapters.CreateAdapter, request)
 
     def get_adapter(self, name: str) -> adapters_pb2.Adapter:
+        """One adapter; "foo@3" is version 3."""
         return self._call(self._adapters.GetAdapter, adapters_pb2.GetAdapterRequest(name=name))
 
-    def list_adapters(self) -> Iterator[adapters_pb2.Adapter]:
-        """All adapters; fetches page after page."""
-        request = adapters_pb2.ListAdaptersRequest(page_size=1000)
+    def list_adapters(self, labels: Optional[Mapping[str, str]] = None
+                      ) -> Iterator[adapters_pb2.Adapter]:
+        """All adapters that have all of `labels`; fetches page after page."""
+        request = adapters_pb2.ListAdaptersRequest(page_size=1000, labels=labels)
         while True:
             page = self._call(self._adapters.ListAdapters, request)
             yield from page.adapters
@@ -217,9 +236,50 @@ class LoradClient:
                 return
             request.page_token = page.next_page_token
 
-    def delete_adapter(self, name: str, allow_missing: bool = False) -> None:
-        request = adapters_pb2.DeleteAdapterRequest(name=name, allow_missing=allow_missing)
+    def update_adapter(self, name: str, *, labels: Optional[Mapping[str, str]] = None,
+                       description: Optional[str] = None, pinned: Optional[bool] = None,
+                       aliases: Optional[Sequence[str]] = None,
+                       etag: str = "") -> adapters_pb2.Adapter:
+        """Sets what is not None and leaves the rest; makes no new version.
+
+        labels and aliases are all that it will have. To change some of them, read the adapter,
+        give its etag, and do it again if the error's reason is ETAG_MISMATCH.
+        """
+        given = {"labels": labels, "description": description, "pinned": pinned,
+                 "aliases": aliases}
+        given = {key: value for key, value in given.items() if value is not None}
+        if not given:
+            raise ValueError("nothing to change")
+        request = adapters_pb2.UpdateAdapterRequest(name=name, etag=etag, settings=_settings(given))
+        request.update_mask.paths.extend(given)
+        return self._call(self._adapters.UpdateAdapter, request)
+
+    def adapter_versions(self, name: str) -> list:
+        """The versions that are kept, newest first; the first is current."""
+        request = adapters_pb2.ListAdapterVersionsRequest(name=name)
+        return list(self._call(self._adapters.ListAdapterVersions, request).versions)
+
+    def rollback_adapter(self, name: str, version: int = 0,
+                         etag: str = "") -> adapters_pb2.Adapter:
+        """Makes a kept version current again, as a new one. version: default the newest kept."""
+        request = adapters_pb2.RollbackAdapterRequest(name=name, version=version, etag=etag)
+        return self._call(self._adapters.RollbackAdapter, request)
+
+    def delete_adapter(self, name: str, allow_missing: bool = False, etag: str = "") -> None:
+        """Deletes an adapter with all its versions."""
+        request = adapters_pb2.DeleteAdapterRequest(name=name, allow_missing=allow_missing,
+                                                    etag=etag)
         self._call(self._adapters.DeleteAdapter, request)
+
+    def watch_adapters(self, labels: Optional[Mapping[str, str]] = None,
+                       timeout: Optional[float] = None
+                       ) -> Iterator[adapters_pb2.WatchAdaptersResponse]:
+        """Yields all adapters (INITIAL), one SYNCED, then changes as they happen.
+
+        Leaving the loop ends the watch. When the server drains it ends with UNAVAILABLE.
+        """
+        request = adapters_pb2.WatchAdaptersRequest(labels=labels)
+        yield from self._stream(self._adapters.WatchAdapters, request, timeout)
 
     # Administration.
 
@@ -229,11 +289,35 @@ class LoradClient:
     def pool(self, max_adapters: int = 0) -> admin_pb2.Pool:
         return self._call(self._admin.GetPool, admin_pb2.GetPoolRequest(max_adapters=max_adapters))
 
+    def fit(self, rank: int = 0, target_modules: Sequence[str] = (),
+            sequence_tokens: int = 0) -> admin_pb2.Fit:
+        """How many more such adapters and sequences the pool takes.
+
+        rank: 0 asks about sequences only. target_modules: default all that adapters may change.
+        sequence_tokens: default the longest sequence.
+        """
+        request = admin_pb2.GetFitRequest(rank=rank, target_modules=target_modules,
+                                          sequence_tokens=sequence_tokens)
+        return self._call(self._admin.GetFit, request)
+
+    def tenants(self) -> list:
+        """The tenants, by name, with what they use and may use."""
+        return list(self._call(self._admin.ListTenants, admin_pb2.ListTenantsRequest()).tenants)
+
     def stats(self) -> admin_pb2.Stats:
         return self._call(self._admin.GetStats, admin_pb2.GetStatsRequest())
 
     def _call(self, method, request, timeout: Optional[float] = None):
         try:
-            return method(request, timeout=timeout)
+            return method(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _error(error) from None
+
+    def _stream(self, method, request, timeout: Optional[float]):
+        call = method(request, timeout=timeout, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _error(error) from None
+        finally:
+            call.cancel()

@@ -38,6 +38,7 @@ struct Options {
   LoadOptions load;
   std::vector<int> distinct = {0, 1, 8, 32};
   int rounds = 3;
+  bool touch = false;
   std::string command;
 };
 
@@ -87,6 +88,7 @@ class Bench {
           fmt::format("--distinct {} but only {} --adapters", most, names_.size()));
     }
     options_.load.adapters = names_;  // for the report
+    if (const auto status = Touch(); !status.ok()) return status;
     std::vector<ScenarioRow> rows;
     for (const int n : options_.distinct) {
       rows.push_back({.name = n == 0 ? "base" : fmt::format("{} adapter{}", n, n == 1 ? "" : "s"),
@@ -148,15 +150,29 @@ class Bench {
     return absl::OkStatus();
   }
 
+  // One token of each adapter, so that as many as fit are resident before anything is measured.
+  absl::Status Touch() {
+    if (!options_.touch) return absl::OkStatus();
+    for (const std::string& name : names_) {
+      v1::GenerateRequest request;
+      request.set_adapter(name);
+      request.mutable_prompt()->mutable_token_ids()->add_ids(0);
+      request.set_max_tokens(1);
+      const auto finish = client_.Generate(request, nullptr);
+      if (!finish.ok()) return finish.status();
+    }
+    return absl::OkStatus();
+  }
+
   // The adapters named, else `synthetic` made ones, else the base model.
   absl::Status ChooseAdapters(int synthetic) {
     if (!options_.adapters.empty()) {
       names_ = options_.adapters;
       std::replace(names_.begin(), names_.end(), std::string("base"), std::string());
     } else if (synthetic > 0) {
-      auto names =
-          EnsureAdapters(&client_, header_.model, options_.prefix, synthetic, options_.ranks,
-                         [](const std::string& id) { std::cerr << "uploading " << id << "\n"; });
+      auto names = EnsureAdapters(
+          &client_, header_.model, options_.prefix, synthetic, options_.ranks,
+          [](int missing) { std::cerr << "uploading " << missing << " adapters\n"; });
       if (!names.ok()) return names.status();
       names_ = *std::move(names);
     } else {
@@ -254,6 +270,8 @@ int Main(int argc, char** argv) {
       ->add_option("--distinct", scenario.distinct,
                    "Numbers of adapters; 0 is the base model [0,1,8,32]")
       ->delimiter(',');
+  scenario_command->add_flag("--touch", scenario.touch,
+                             "First use each adapter once, so that those that fit are resident");
   scenario_command->add_option("--rounds", scenario.rounds, "Times that each is run [3]")
       ->check(CLI::PositiveNumber);
 

@@ -8,7 +8,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 namespace lorad::bench {
 namespace {
@@ -158,29 +160,62 @@ absl::Status WritePeftDirectory(const v1::Model& model, const SyntheticAdapter& 
                           directory + "/adapter_model.safetensors");
 }
 
-absl::StatusOr<std::vector<std::string>> EnsureAdapters(
-    Client* client, const v1::Model& model, const std::string& prefix, int count,
-    const std::vector<int>& ranks, const std::function<void(const std::string&)>& on_upload) {
-  if (ranks.empty()) return absl::InvalidArgumentError("--ranks: none given");
+namespace {
+
+// Uploads "PREFIX-i" for every i of `missing` that is congruent to `part` modulo `parts`.
+absl::Status UploadPart(Client* client, const v1::Model& model, const std::string& prefix,
+                        const std::vector<int>& ranks, const std::vector<int>& missing, size_t part,
+                        size_t parts) {
   const ScratchDirectory scratch;
   if (scratch.path().empty()) return absl::InternalError("cannot make a temporary directory");
-  std::vector<std::string> names;
-  for (int i = 0; i < count; ++i) {
-    const int rank = ranks[static_cast<size_t>(i) % ranks.size()];
-    const std::string id = fmt::format("{}-{}", prefix, i);
-    names.push_back(id);
-    const auto existing = client->GetAdapter(id);
-    if (existing.ok() && existing->rank() == rank) continue;
+  for (size_t at = part; at < missing.size(); at += parts) {
+    const auto i = static_cast<size_t>(missing[at]);
     const SyntheticAdapter adapter{
-        .rank = rank, .seed = static_cast<uint64_t>(i) + 1, .modules = {}};
+        .rank = ranks[i % ranks.size()], .seed = static_cast<uint64_t>(i) + 1, .modules = {}};
     if (const auto status = WritePeftDirectory(model, adapter, scratch.path()); !status.ok()) {
       return status;
     }
-    on_upload(id);
-    const auto uploaded = client->UploadAdapter(
-        {.adapter_id = id, .directory = scratch.path(), .replace = true, .preload = false},
-        nullptr);
+    const auto uploaded = client->UploadAdapter({.adapter_id = fmt::format("{}-{}", prefix, i),
+                                                 .directory = scratch.path(),
+                                                 .replace = true,
+                                                 .preload = false},
+                                                nullptr);
     if (!uploaded.ok()) return uploaded.status();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> EnsureAdapters(
+    Client* client, const v1::Model& model, const std::string& prefix, int count,
+    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing) {
+  constexpr size_t kUploads = 4;  // at a time: they wait for the disk more than for anything else
+  if (ranks.empty()) return absl::InvalidArgumentError("--ranks: none given");
+  const auto listed = client->ListAdapters();
+  if (!listed.ok()) return listed.status();
+  std::map<std::string, int> known;
+  for (const v1::Adapter& adapter : *listed) known[adapter.name()] = adapter.rank();
+  std::vector<std::string> names;
+  std::vector<int> missing;
+  for (int i = 0; i < count; ++i) {
+    names.push_back(fmt::format("{}-{}", prefix, i));
+    const auto found = known.find("adapters/" + names.back());
+    const int rank = ranks[static_cast<size_t>(i) % ranks.size()];
+    if (found == known.end() || found->second != rank) missing.push_back(i);
+  }
+  if (missing.empty()) return names;
+  on_missing(static_cast<int>(missing.size()));
+  std::vector<absl::Status> results(kUploads);
+  std::vector<std::thread> threads;
+  for (size_t part = 0; part < kUploads; ++part) {
+    threads.emplace_back([&, part] {
+      results[part] = UploadPart(client, model, prefix, ranks, missing, part, kUploads);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& status : results) {
+    if (!status.ok()) return status;
   }
   return names;
 }

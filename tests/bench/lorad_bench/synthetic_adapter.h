@@ -28,6 +28,6 @@ absl::Status WritePeftDirectory(const v1::Model& model, const SyntheticAdapter& 
 // over), uploading what is missing or has another rank. Their names.
 absl::StatusOr<std::vector<std::string>> EnsureAdapters(
     Client* client, const v1::Model& model, const std::string& prefix, int count,
-    const std::vector<int>& ranks, const std::function<void(const std::string&)>& on_upload);
+    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing);
 
 }  // namespace lorad::bench

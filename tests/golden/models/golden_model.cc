@@ -18,7 +18,6 @@
 namespace lorad {
 namespace {
 
-constexpr int kPageTokens = 16;
 constexpr uint32_t kPages = 4096;
 
 template <typename T>
@@ -77,7 +76,7 @@ GoldenModel::GoldenModel(const std::string& name, std::unique_ptr<kernels::Backe
   DecoderExecutorOptions options;
   options.limits = {.max_rows = 1024, .max_sequences = 32};
   options.max_logit_rows = 50;  // fewer than most steps have
-  options.page_tokens = kPageTokens;
+  options.page_tokens = kGoldenPageTokens;
   executor_ = std::make_unique<DecoderExecutor>(
       config_, ValueOrAbort(LoadWeights(config_, tensors, backend_.get(), {.check_finite = true})),
       backend_.get(), options);
@@ -85,7 +84,7 @@ GoldenModel::GoldenModel(const std::string& name, std::unique_ptr<kernels::Backe
 }
 
 void GoldenModel::MakePool() {
-  const kernels::KvGeometry geometry = KvGeometryOf(config_, kPageTokens);
+  const kernels::KvGeometry geometry = KvGeometryOf(config_, kGoldenPageTokens);
   const size_t page_bytes = backend_->KvPageBytes(geometry);
   memory_ = ValueOrAbort(backend_->Allocate(page_bytes * kPages));
   slab_ = {memory_->data(), page_bytes};
@@ -121,7 +120,8 @@ std::vector<AdapterUse> GoldenModel::Use(int adapter) const {
 
 PageList GoldenModel::KvPages(size_t tokens) {
   PageList pages(pool_.get(), PageUse::kKv);
-  LORAD_CHECK(pages.Grow(static_cast<uint32_t>((tokens + kPageTokens - 1) / kPageTokens)));
+  LORAD_CHECK(
+      pages.Grow(static_cast<uint32_t>((tokens + kGoldenPageTokens - 1) / kGoldenPageTokens)));
   return pages;
 }
 

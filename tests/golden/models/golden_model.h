@@ -17,6 +17,8 @@
 
 namespace lorad {
 
+inline constexpr int kGoldenPageTokens = 16;
+
 // What transformers + PEFT computed with one adapter.
 struct GoldenCase {
   std::string adapter;

@@ -106,6 +106,44 @@ TEST_P(ModelGoldenTest, AloneGivesTheSameBits) {
   }
 }
 
+// A sequence that begins on another one's pages: whole ones shared, the last one copied in its
+// middle, while the other writes on.
+TEST_P(ModelGoldenTest, BeginningOnSharedAndCopiedPagesGivesTheSameBits) {
+  const auto requests = model_->AllRequests();
+  const auto whole = model_->Run(requests, [](int, size_t) { return kWhole; });
+  const auto vocab = static_cast<size_t>(model_->vocab_size());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const std::span<const TokenId> tokens = model_->cases()[requests[i].tokens_of].tokens;
+    const std::vector<AdapterUse> use = model_->Use(requests[i].adapter);
+    for (const size_t known : {tokens.size() / 2, tokens.size() - 1}) {
+      const auto shared = static_cast<uint32_t>(known / kGoldenPageTokens);
+      const PageList first = model_->KvPages(tokens.size());
+      PageList fresh = model_->KvPages(tokens.size());
+      std::vector<uint32_t> table(fresh.ids().begin(), fresh.ids().end());
+      std::copy_n(first.ids().begin(), shared, table.begin());
+      const std::vector<SequenceInput> before = {
+          {.tokens = tokens.first(known), .kv_pages = first.ids(), .adapters = use}};
+      model_->executor().AllLogits({.sequences = before});
+      const kernels::PageCopy copy{.from = first.ids()[shared], .to = table[shared]};
+      // The other goes on with other tokens.
+      const std::vector<TokenId> other(1, tokens[known] == 0 ? 1 : 0);
+      const std::vector<SequenceInput> both = {{.tokens = other,
+                                                .first_position = static_cast<int>(known),
+                                                .kv_pages = first.ids(),
+                                                .adapters = use},
+                                               {.tokens = tokens.subspan(known),
+                                                .first_position = static_cast<int>(known),
+                                                .kv_pages = table,
+                                                .adapters = use}};
+      const std::vector<float> logits =
+          model_->executor().AllLogits({.sequences = both, .page_copies = std::span(&copy, 1)});
+      const std::span<const float> rest = std::span(logits).subspan(vocab);
+      EXPECT_TRUE(std::ranges::equal(rest, std::span(whole[i]).last(rest.size())))
+          << "request " << i << " after " << known << " tokens";
+    }
+  }
+}
+
 // Each case's prompt, then its greedy tokens one at a time, all adapters in one batch, as a server
 // would run them. The golden tokens are fed back whatever was sampled, so that a near-tie does not
 // derail the rest.

@@ -144,6 +144,110 @@ TEST_F(ClientTest, DeleteAllowsMissingOnlyWhenAsked) {
   EXPECT_TRUE(client_.DeleteAdapter("x", true).ok());
 }
 
+TEST_F(ClientTest, DeleteGuardsWithTheEtag) {
+  server_.adapters.Seed("adapters/pirate", {}, "c", "w");
+  const absl::Status status = client_.DeleteAdapter("pirate", false, "other");
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(GetErrorDetails(status).reason, "ETAG_MISMATCH");
+  const std::string etag = client_.GetAdapter("pirate")->etag();
+  EXPECT_TRUE(client_.DeleteAdapter("pirate", false, etag).ok());
+  EXPECT_FALSE(server_.adapters.Find("adapters/pirate").has_value());
+}
+
+TEST_F(ClientTest, ListFiltersByLabels) {
+  v1::AdapterSettings settings;
+  (*settings.mutable_labels())["team"] = "sea";
+  server_.adapters.Seed("adapters/a", settings, "c", "w");
+  server_.adapters.Seed("adapters/b", {}, "c", "w");
+  const auto list = client_.ListAdapters({.labels = {{"team", "sea"}}});
+  ASSERT_TRUE(list.ok()) << list.status();
+  ASSERT_EQ(list->size(), 1u);
+  EXPECT_EQ((*list)[0].name(), "adapters/a");
+}
+
+TEST_F(ClientTest, EveryCallSpeaksForTheTenant) {
+  Client client({.address = server_.address(), .tenant = "acme"});
+  server_.adapters.watch_end = grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining");
+  (void)client.Generate(Prompt("hi"), nullptr);
+  (void)client.Score({});
+  (void)client.Tokenize({});
+  (void)client.Detokenize({});
+  (void)client.CreateAdapter({});
+  (void)client.UploadAdapter({.adapter_id = "x", .directory = "/nonexistent"}, nullptr);
+  (void)client.GetAdapter("x");
+  (void)client.ListAdapters();
+  (void)client.UpdateAdapter({});
+  (void)client.ListAdapterVersions("x");
+  (void)client.RollbackAdapter({});
+  (void)client.DeleteAdapter("x", true);
+  (void)client.WatchAdapters({}, [](const auto&) { return true; });
+  (void)client.GetModel();
+  (void)client.GetPool(0);
+  (void)client.GetFit({});
+  (void)client.ListTenants();
+  (void)client.GetStats();
+  (void)client.Drain({});
+  (void)client.IsServing("");
+  const auto tenants = server_.tenants();
+  // All methods of the three services but UploadAdapter (see UploadTest), and the health check.
+  EXPECT_EQ(tenants.size(), 4u + 8u + 6u + 1u);
+  for (const auto& [method, tenant] : tenants) EXPECT_EQ(tenant, "acme") << method;
+
+  const auto call = client.GenerateAsync(
+      Prompt("hi"), {.on_message = [](const auto&) {}, .on_done = [](const auto&) {}});
+  call->Wait();
+  EXPECT_EQ(server_.tenants().at("/lorad.v1.Inference/Generate"), "acme");
+  ASSERT_TRUE(client_.GetModel().ok());
+  EXPECT_EQ(server_.tenants().at("/lorad.v1.Admin/GetModel"), "");
+}
+
+TEST_F(ClientTest, VersionsComeNewestFirstAndCanBeRolledBack) {
+  server_.adapters.Seed("adapters/pirate", {}, "c", "old");
+  server_.adapters.Seed("adapters/pirate", {}, "c", "new");
+  v1::RollbackAdapterRequest request;
+  request.set_name("pirate");
+  request.set_version(1);
+  const auto adapter = client_.RollbackAdapter(request);
+  ASSERT_TRUE(adapter.ok()) << adapter.status();
+  EXPECT_EQ(adapter->version(), 3);
+  const auto versions = client_.ListAdapterVersions("pirate");
+  ASSERT_TRUE(versions.ok()) << versions.status();
+  std::vector<std::string> hashes;
+  for (const auto& version : *versions) hashes.push_back(version.sha256());
+  EXPECT_THAT(hashes, ElementsAre("old", "new", "old"));
+}
+
+v1::WatchAdaptersResponse Event(v1::WatchAdaptersResponse::Type type, const std::string& name) {
+  v1::WatchAdaptersResponse event;
+  event.set_type(type);
+  event.mutable_adapter()->set_name(name);
+  return event;
+}
+
+TEST_F(ClientTest, WatchGivesTheEventsAndEndsWithTheStreamsStatus) {
+  server_.adapters.events = {Event(v1::WatchAdaptersResponse::INITIAL, "adapters/a"),
+                             Event(v1::WatchAdaptersResponse::DELETED, "adapters/a")};
+  server_.adapters.watch_end = grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining");
+  std::vector<v1::WatchAdaptersResponse::Type> types;
+  const absl::Status status =
+      client_.WatchAdapters({{"team", "sea"}}, [&](const v1::WatchAdaptersResponse& event) {
+        types.push_back(event.type());
+        return true;
+      });
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(types,
+              ElementsAre(v1::WatchAdaptersResponse::INITIAL, v1::WatchAdaptersResponse::DELETED));
+  EXPECT_EQ(server_.adapters.watched.labels().at("team"), "sea");
+}
+
+TEST_F(ClientTest, WatchStopsWhenTheCallbackSaysSo) {
+  server_.adapters.events.assign(100, Event(v1::WatchAdaptersResponse::CHANGED, "adapters/a"));
+  int events = 0;  // watch_end is OK: the server waits until the client cancels
+  const absl::Status status = client_.WatchAdapters({}, [&](const auto&) { return ++events < 3; });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(events, 3);
+}
+
 TEST_F(ClientTest, Health) {
   EXPECT_EQ(client_.IsServing("").value(), true);
   server_.health.serving = false;
@@ -202,6 +306,32 @@ TEST_F(UploadTest, TheServersRefusalInTheMiddleIsReported) {
   const absl::Status status = client_.UploadAdapter(Upload(), nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(GetErrorDetails(status).reason, "BAD_TENSOR");
+}
+
+TEST_F(UploadTest, AServerThatHasTheFilesNeedNotBeSentThem) {
+  Write("adapter_model.safetensors", std::string(20 << 20, 'x'));
+  const auto first = client_.UploadAdapter(Upload(), nullptr);
+  ASSERT_TRUE(first.ok()) << first.status();
+  int64_t sent = 0;
+  const auto again = client_.UploadAdapter(Upload(), [&](int64_t now, int64_t) { sent = now; });
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->version(), 1);
+  EXPECT_LT(sent, int64_t{20} << 20);
+}
+
+TEST_F(UploadTest, TheHeaderSaysTenantSettingsAndEtag) {
+  Write("adapter_model.safetensors", "x");
+  Client client({.address = server_.address(), .tenant = "acme"});
+  ASSERT_TRUE(client.UploadAdapter(Upload(), nullptr).ok());
+  EXPECT_FALSE(server_.adapters.header.has_settings());
+  EXPECT_EQ(server_.tenants().at("/lorad.v1.Adapters/UploadAdapter"), "acme");
+  Write("adapter_model.safetensors", "y");
+  AdapterUpload upload = Upload();
+  upload.settings.emplace().set_pinned(true);
+  upload.etag = server_.adapters.Find("adapters/acme/pirate")->etag();
+  ASSERT_TRUE(client.UploadAdapter(upload, nullptr).ok());
+  EXPECT_TRUE(server_.adapters.Find("adapters/acme/pirate")->settings().pinned());
+  EXPECT_EQ(client.UploadAdapter(upload, nullptr).status().code(), absl::StatusCode::kAborted);
 }
 
 TEST_F(UploadTest, AMissingFileIsNamedAndNothingIsSent) {

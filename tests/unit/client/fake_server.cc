@@ -2,6 +2,7 @@
 
 #include <grpcpp/server_builder.h>
 #include <grpcpp/server_context.h>
+#include <grpcpp/support/server_interceptor.h>
 
 #include <thread>
 
@@ -73,6 +74,7 @@ std::vector<v1::GenerateRequest> FakeInference::requests() {
 
 grpc::Status FakeInference::Score(grpc::ServerContext*, const v1::ScoreRequest* request,
                                   v1::ScoreResponse* response) {
+  scored = *request;
   if (!error.ok()) return error;
   for (int i = 0; i < 2; ++i) {
     auto* token = response->add_tokens();
@@ -81,6 +83,7 @@ grpc::Status FakeInference::Score(grpc::ServerContext*, const v1::ScoreRequest* 
     token->set_logprob(-1.5F);
   }
   response->set_total_logprob(-3);
+  response->mutable_usage()->set_cached_tokens(5);
   response->set_adapter(request->adapter());
   return grpc::Status::OK;
 }
@@ -92,80 +95,6 @@ grpc::Status FakeInference::Tokenize(grpc::ServerContext*, const v1::TokenizeReq
     response->add_pieces(std::string(1, c));
   }
   return grpc::Status::OK;
-}
-
-grpc::Status FakeAdapters::CreateAdapter(grpc::ServerContext*,
-                                         const v1::CreateAdapterRequest* request,
-                                         v1::Adapter* adapter) {
-  if (!request->replace()) {
-    return RichError(grpc::StatusCode::ALREADY_EXISTS, "it exists", "", "ADAPTER_EXISTS", 0);
-  }
-  adapter->set_name("adapters/" + request->adapter_id());
-  adapter->set_version(2);
-  return grpc::Status::OK;
-}
-
-grpc::Status FakeAdapters::UploadAdapter(grpc::ServerContext*,
-                                         grpc::ServerReader<v1::UploadAdapterRequest>* reader,
-                                         v1::Adapter* adapter) {
-  v1::UploadAdapterRequest message;
-  if (!reader->Read(&message) || !message.has_header()) {
-    return RichError(grpc::StatusCode::INVALID_ARGUMENT, "no header", "header", "INVALID_FIELD", 0);
-  }
-  header = message.header();
-  files.assign(static_cast<size_t>(header.files_size()), "");
-  int chunks = 0;
-  int last_file = 0;
-  while (reader->Read(&message)) {
-    if (chunks++ == refuse_after_chunks) {
-      return RichError(grpc::StatusCode::INVALID_ARGUMENT, "bad tensor", "files[1]", "BAD_TENSOR",
-                       0);
-    }
-    const v1::UploadChunk& chunk = message.chunk();
-    std::string& file = files.at(static_cast<size_t>(chunk.file_index()));
-    in_order = in_order && chunk.file_index() >= last_file &&
-               chunk.offset() == static_cast<int64_t>(file.size());
-    last_file = chunk.file_index();
-    file += chunk.data();
-    chunk_bytes.push_back(chunk.data().size());
-  }
-  adapter->set_name("adapters/" + header.adapter_id());
-  adapter->set_version(1);
-  return grpc::Status::OK;
-}
-
-grpc::Status FakeAdapters::GetAdapter(grpc::ServerContext*, const v1::GetAdapterRequest* request,
-                                      v1::Adapter* adapter) {
-  for (const v1::Adapter& a : adapters) {
-    if (a.name() == request->name()) {
-      *adapter = a;
-      return grpc::Status::OK;
-    }
-  }
-  return RichError(grpc::StatusCode::NOT_FOUND, "no such adapter", "name", "ADAPTER_NOT_FOUND", 0);
-}
-
-grpc::Status FakeAdapters::ListAdapters(grpc::ServerContext*,
-                                        const v1::ListAdaptersRequest* request,
-                                        v1::ListAdaptersResponse* response) {
-  const size_t begin = request->page_token().empty() ? 0 : std::stoul(request->page_token());
-  const size_t end = std::min(adapters.size(), begin + static_cast<size_t>(page));
-  for (size_t i = begin; i < end; ++i) *response->add_adapters() = adapters[i];
-  if (end < adapters.size()) response->set_next_page_token(std::to_string(end));
-  return grpc::Status::OK;
-}
-
-grpc::Status FakeAdapters::DeleteAdapter(grpc::ServerContext*,
-                                         const v1::DeleteAdapterRequest* request,
-                                         google::protobuf::Empty*) {
-  for (auto it = adapters.begin(); it != adapters.end(); ++it) {
-    if (it->name() == request->name()) {
-      adapters.erase(it);
-      return grpc::Status::OK;
-    }
-  }
-  if (request->allow_missing()) return grpc::Status::OK;
-  return RichError(grpc::StatusCode::NOT_FOUND, "no such adapter", "name", "ADAPTER_NOT_FOUND", 0);
 }
 
 grpc::Status FakeAdmin::GetModel(grpc::ServerContext*, const v1::GetModelRequest*, v1::Model* out) {
@@ -189,6 +118,19 @@ grpc::Status FakeAdmin::Drain(grpc::ServerContext*, const v1::DrainRequest*,
   return grpc::Status::OK;
 }
 
+grpc::Status FakeAdmin::GetFit(grpc::ServerContext*, const v1::GetFitRequest* request,
+                               v1::Fit* out) {
+  fit_asked = *request;
+  *out = fit;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAdmin::ListTenants(grpc::ServerContext*, const v1::ListTenantsRequest*,
+                                    v1::ListTenantsResponse* out) {
+  *out = tenants;
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeHealth::Check(grpc::ServerContext*,
                                const grpc::health::v1::HealthCheckRequest* request,
                                grpc::health::v1::HealthCheckResponse* response) {
@@ -198,7 +140,53 @@ grpc::Status FakeHealth::Check(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-FakeServer::FakeServer() {
+// Sees the metadata of every call before its method does.
+class FakeServer::TenantLog {
+ public:
+  class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
+   public:
+    explicit Factory(std::shared_ptr<TenantLog> log) : log_(std::move(log)) {}
+    grpc::experimental::Interceptor* CreateServerInterceptor(
+        grpc::experimental::ServerRpcInfo* info) override {
+      return new Entry(info->method(), log_);
+    }
+
+   private:
+    const std::shared_ptr<TenantLog> log_;
+  };
+
+  std::map<std::string, std::string> all() const {
+    const std::lock_guard lock(mutex_);
+    return tenants_;
+  }
+
+ private:
+  class Entry : public grpc::experimental::Interceptor {
+   public:
+    Entry(std::string method, std::shared_ptr<TenantLog> log)
+        : method_(std::move(method)), log_(std::move(log)) {}
+    void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+      if (methods->QueryInterceptionHookPoint(
+              grpc::experimental::InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
+        const auto* metadata = methods->GetRecvInitialMetadata();
+        const auto it = metadata->find("x-lorad-tenant");
+        const std::lock_guard lock(log_->mutex_);
+        log_->tenants_[method_] =
+            it == metadata->end() ? "" : std::string(it->second.data(), it->second.size());
+      }
+      methods->Proceed();
+    }
+
+   private:
+    const std::string method_;
+    const std::shared_ptr<TenantLog> log_;
+  };
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::string> tenants_;  // guarded by mutex_
+};
+
+FakeServer::FakeServer() : tenants_(std::make_shared<TenantLog>()) {
   // The built-in health service would take the calls that FakeHealth is to answer.
   grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
@@ -208,10 +196,15 @@ FakeServer::FakeServer() {
   builder.RegisterService(&adapters);
   builder.RegisterService(&admin);
   builder.RegisterService(&health);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<TenantLog::Factory>(tenants_));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   server_ = builder.BuildAndStart();
   address_ = "127.0.0.1:" + std::to_string(port);
 }
 
 FakeServer::~FakeServer() { server_->Shutdown(); }
+
+std::map<std::string, std::string> FakeServer::tenants() const { return tenants_->all(); }
 
 }  // namespace lorad

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "grpc/health/v1/health.grpc.pb.h"
-#include "lorad/v1/adapters.grpc.pb.h"
 #include "lorad/v1/admin.grpc.pb.h"
 #include "lorad/v1/inference.grpc.pb.h"
+#include "tests/unit/client/fake_adapters.h"
 
 namespace lorad {
 
@@ -43,34 +43,11 @@ class FakeInference : public v1::Inference::Service {
   std::atomic<int> cancelled{0};
 
   std::vector<v1::GenerateRequest> requests();
+  v1::ScoreRequest scored;  // the last one
 
  private:
   std::mutex mutex_;
   std::vector<v1::GenerateRequest> requests_;
-};
-
-class FakeAdapters : public v1::Adapters::Service {
- public:
-  grpc::Status CreateAdapter(grpc::ServerContext*, const v1::CreateAdapterRequest* request,
-                             v1::Adapter* adapter) override;
-  grpc::Status UploadAdapter(grpc::ServerContext*,
-                             grpc::ServerReader<v1::UploadAdapterRequest>* reader,
-                             v1::Adapter* adapter) override;
-  grpc::Status GetAdapter(grpc::ServerContext*, const v1::GetAdapterRequest* request,
-                          v1::Adapter* adapter) override;
-  grpc::Status ListAdapters(grpc::ServerContext*, const v1::ListAdaptersRequest* request,
-                            v1::ListAdaptersResponse* response) override;
-  grpc::Status DeleteAdapter(grpc::ServerContext*, const v1::DeleteAdapterRequest* request,
-                             google::protobuf::Empty*) override;
-
-  std::vector<v1::Adapter> adapters;
-  int page = 2;                  // adapters in a page, whatever is asked for
-  int refuse_after_chunks = -1;  // of an upload
-  // What UploadAdapter saw.
-  v1::UploadHeader header;
-  std::vector<std::string> files;  // contents, by index
-  std::vector<size_t> chunk_bytes;
-  bool in_order = true;
 };
 
 class FakeAdmin : public v1::Admin::Service {
@@ -81,10 +58,18 @@ class FakeAdmin : public v1::Admin::Service {
   grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest*,
                      v1::DrainResponse* out) override;
 
+  grpc::Status GetFit(grpc::ServerContext*, const v1::GetFitRequest* request,
+                      v1::Fit* out) override;
+  grpc::Status ListTenants(grpc::ServerContext*, const v1::ListTenantsRequest*,
+                           v1::ListTenantsResponse* out) override;
+
   v1::Model model;
   v1::Pool pool;
   v1::Stats stats;
   v1::DrainResponse drained;
+  v1::Fit fit;
+  v1::GetFitRequest fit_asked;
+  v1::ListTenantsResponse tenants;
 };
 
 class FakeHealth : public grpc::health::v1::Health::Service {
@@ -99,6 +84,8 @@ class FakeServer {
   FakeServer();
   ~FakeServer();
   const std::string& address() const { return address_; }
+  // The tenant that each method's last call spoke for, by method ("/lorad.v1.Admin/GetPool").
+  std::map<std::string, std::string> tenants() const;
 
   FakeInference inference;
   FakeAdapters adapters;
@@ -106,6 +93,8 @@ class FakeServer {
   FakeHealth health;
 
  private:
+  class TenantLog;
+  std::shared_ptr<TenantLog> tenants_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
 };

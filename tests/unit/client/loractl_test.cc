@@ -1,12 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <sstream>
-
 #include "client/loractl/json.h"
 #include "client/loractl/session.h"
 #include "client/loractl/terminal.h"
-#include "tests/unit/client/fake_server.h"
+#include "tests/unit/client/run_loractl.h"
 
 namespace lorad::loractl {
 namespace {
@@ -14,27 +12,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-class LoractlTest : public ::testing::Test {
- protected:
-  Outcome Run(std::vector<std::string> args, const std::string& input = "") {
-    args.insert(args.begin(), {"loractl", "--address", server_.address()});
-    std::vector<const char*> argv;
-    for (const std::string& arg : args) argv.push_back(arg.c_str());
-    std::istringstream in(input);
-    std::ostringstream out, err;
-    const int code =
-        RunLoractl(static_cast<int>(argv.size()), argv.data(), in, out, err, /*interactive=*/false);
-    return {code, out.str(), err.str()};
-  }
-
-  FakeServer server_;
-};
 
 TEST_F(LoractlTest, HelpTeachesAndUsageErrorsAreOne) {
   const Outcome help = Run({"--help"});
@@ -121,23 +98,6 @@ TEST_F(LoractlTest, ExitCodesFollowTheStatus) {
   EXPECT_EQ(Run({"generate", "x", "--timeout", "0.05"}).code, kDeadline);
 }
 
-TEST_F(LoractlTest, Adapters) {
-  v1::Adapter& adapter = server_.adapters.adapters.emplace_back();
-  adapter.set_name("adapters/pirate");
-  adapter.set_state(v1::Adapter::RESIDENT);
-  adapter.set_rank(16);
-  EXPECT_THAT(Run({"adapters", "list"}).out, AllOf(HasSubstr("pirate"), HasSubstr("RESIDENT")));
-  EXPECT_THAT(Run({"adapters", "list", "--json"}).out, HasSubstr(R"("rank":16)"));
-  EXPECT_THAT(Run({"adapters", "get", "adapters/pirate"}).out, HasSubstr("adapters/pirate"));
-  EXPECT_EQ(Run({"adapters", "get", "adapters/none"}).code, kRefused);
-  EXPECT_EQ(Run({"adapters", "create", "pirate", "/srv/pirate"}).code, kRefused);
-  EXPECT_THAT(Run({"adapters", "create", "pirate", "/srv/pirate", "--replace"}).out,
-              HasSubstr("version"));
-  EXPECT_EQ(Run({"adapters", "delete", "adapters/pirate"}).code, kOk);
-  EXPECT_EQ(Run({"adapters", "delete", "adapters/pirate"}).code, kRefused);
-  EXPECT_EQ(Run({"adapters", "delete", "adapters/pirate", "--allow-missing"}).code, kOk);
-}
-
 TEST_F(LoractlTest, ScoreAndTokenize) {
   const Outcome score = Run({"score", "--base", "-a", "pirate", "x", "--tokens"});
   ASSERT_EQ(score.code, kOk) << score.err;
@@ -170,6 +130,39 @@ TEST_F(LoractlTest, AdminViews) {
   EXPECT_EQ(Run({"drain", "--wait", "1"}).code, kDeadline);
 }
 
+TEST_F(LoractlTest, TheTenantIsAGlobalOption) {
+  ASSERT_EQ(Run({"model", "--tenant", "acme"}).code, kOk);
+  EXPECT_EQ(server_.tenants().at("/lorad.v1.Admin/GetModel"), "acme");
+  setenv("LORAD_TENANT", "umbrella", 1);
+  const int from_environment = Run({"model"}).code;
+  unsetenv("LORAD_TENANT");
+  ASSERT_EQ(from_environment, kOk);
+  EXPECT_EQ(server_.tenants().at("/lorad.v1.Admin/GetModel"), "umbrella");
+  // gRPC would end the program at such metadata.
+  EXPECT_EQ(Run({"--tenant", "a\nb", "model"}).code, kUsage);
+}
+
+TEST_F(LoractlTest, CacheSaltsGoWithRequestsAndCachedTokensAreShown) {
+  ASSERT_EQ(Run({"generate", "x", "--cache-salt", "pepper"}).code, kOk);
+  EXPECT_EQ(server_.inference.requests()[0].cache_salt(), "pepper");
+  const Outcome score = Run({"score", "x", "--cache-salt", "pepper"});
+  EXPECT_EQ(server_.inference.scored.cache_salt(), "pepper");
+  EXPECT_THAT(score.out, AllOf(HasSubstr("CACHED"), HasSubstr("  5  ")));
+}
+
+TEST_F(LoractlTest, TopShowsHowOftenPrefixesHit) {
+  server_.admin.stats.mutable_uptime()->set_seconds(10);
+  server_.admin.stats.set_prompt_tokens_total(300);
+  server_.admin.stats.set_cached_tokens_total(100);
+  server_.admin.stats.set_prefix_evictions_total(7);
+  EXPECT_THAT(Run({"top", "--count", "1"}).out,
+              AllOf(HasSubstr("30 prompt tokens computed, 10 cached (hit rate 25 %)"),
+                    HasSubstr("7 prefix pages evicted"), HasSubstr("cached prefixes")));
+  server_.admin.stats.set_prompt_tokens_total(0);
+  server_.admin.stats.set_cached_tokens_total(0);
+  EXPECT_THAT(Run({"top", "--count", "1"}).out, HasSubstr("(hit rate -)"));
+}
+
 TEST_F(LoractlTest, ChatKeepsARunningText) {
   const Outcome r = Run({"chat", "-a", "pirate", "--user-prefix", "Q: ", "--model-prefix", "\\nA:"},
                         "hello\n/adapter json\nagain\n/quit\n");
@@ -191,6 +184,9 @@ TEST(TerminalTest, BarIsAsWideAsAskedAndShowsEveryPart) {
                               20);
   EXPECT_EQ(bar, "a" + std::string(18, 'b') + "c");
   EXPECT_EQ(Bar(plain, {{0, "a", Color::kNone}}, 20), "");
+  // Rounding goes to those that lost most by it, not all to one.
+  EXPECT_EQ(Bar(plain, {{5, "a", Color::kNone}, {5, "b", Color::kNone}, {5, "c", Color::kNone}}, 8),
+            "aabbbccc");
 }
 
 TEST(TerminalTest, EscapesRoundTrip) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 namespace lorad::kernels::conformance {
@@ -94,6 +95,18 @@ void RunningAttention::Step(std::span<const Advance> parts, bool attend) {
   for (int row = 0; row < rows; ++row) {
     std::ranges::copy(attended.At(row), outputs_.At(order[size_t(row)]).begin());
     attended_.push_back(order[size_t(row)]);
+  }
+}
+
+void RunningAttention::CopyToFreshPages(int sequence) {
+  std::vector<PageCopy> copies;
+  for (uint32_t& page : pages_[size_t(sequence)]) {
+    copies.push_back({.from = page, .to = rig_.TakePages(1)[0]});
+    page = copies.back().to;
+  }
+  rig_.backend().CopyPages(copies);
+  for (const PageCopy& copy : copies) {
+    std::memset(rig_.slab().Page(copy.from), 0xff, rig_.slab().page_bytes);
   }
 }
 

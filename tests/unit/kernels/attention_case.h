@@ -37,6 +37,8 @@ class RunningAttention {
 
   // One step of the model's layer over these rows. With `attend` false only appends.
   void Step(std::span<const Advance> parts, bool attend = true);
+  // Gives a sequence copies of all its pages; what was in the old ones is overwritten.
+  void CopyToFreshPages(int sequence);
   // All tokens of all sequences in steps of `chunk` tokens each.
   void RunInChunks(int chunk);
 

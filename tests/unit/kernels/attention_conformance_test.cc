@@ -65,6 +65,22 @@ TEST_P(AttentionConformance, SlidingWindow) {
   }
 }
 
+TEST_P(AttentionConformance, CopiedPagesAreAsGoodAsTheOldOnes) {
+  for (const int head_dim : {18, 64}) {
+    const AttentionCase problem{.shape = Shape(6, 2, head_dim), .sequences = 2, .positions = 75};
+    RigOptions options = problem.Options(GetParam());
+    options.pages += 20;
+    Rig rig(options);
+    RunningAttention running(rig, problem);
+    const std::vector<Advance> both = {{0, 37}, {1, 20}};  // both end within a page
+    running.Step(both);
+    running.CopyToFreshPages(0);
+    running.CopyToFreshPages(1);
+    running.RunInChunks(5);
+    EXPECT_TRUE(SameBits(running.outputs(), RunAttention(problem.Options(GetParam()), problem, 9)));
+  }
+}
+
 TEST_P(AttentionConformance, RotatedKeysInBf16) {
   for (const Values values : {Values::kGrid, Values::kDense}) {
     ExpectLike({.shape = Shape(8, 2, 64), .sequences = 3, .positions = 130, .values = values}, 130,

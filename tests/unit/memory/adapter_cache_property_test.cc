@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "memory/adapter_cache.h"
@@ -24,13 +26,15 @@ class CacheModel {
     const auto found = model_.find(id);
     if (found == model_.end()) return BeginLoad(id);
     Adapter& adapter = found->second;
-    switch (Below(6)) {
+    switch (Below(8)) {
       case 0:
         return Retire(id, &adapter);
       case 1:
         return MakeRoom();
       case 2:
         return ChangeKv();
+      case 3:
+        return Pin(id, &adapter);
       default:
         break;
     }
@@ -40,7 +44,8 @@ class CacheModel {
   }
 
   void Check() {
-    uint32_t pages = 0, idle_pages = 0, loading = 0, leased = 0;
+    uint32_t pages = 0, evictable_pages = 0, loading = 0, leased = 0;
+    uint32_t loading_pages = 0, pinned = 0, pinned_pages = 0;
     for (AdapterVersionId id = 1; id <= 12; ++id) {
       const auto found = model_.find(id);
       const bool here = found != model_.end();
@@ -48,25 +53,34 @@ class CacheModel {
       ASSERT_EQ(cache_.IsLoading(id), here && adapter.loading);
       ASSERT_EQ(cache_.IsResident(id), here && !adapter.loading);
       ASSERT_EQ(cache_.IsIdle(id), here && adapter.idle());
+      ASSERT_EQ(cache_.IsPinned(id), adapter.pinned);
       ASSERT_EQ(cache_.pages_of(id), adapter.pages);
       if (here) {
         ASSERT_EQ(cache_.last_use(id), adapter.last_use);
       }
       pages += adapter.pages;
-      idle_pages += here && adapter.idle() ? adapter.pages : 0;
+      evictable_pages += here && adapter.evictable() ? adapter.pages : 0;
+      loading_pages += adapter.loading ? adapter.pages : 0;
+      pinned += adapter.pinned;
+      pinned_pages += adapter.pinned ? adapter.pages : 0;
       loading += here && adapter.loading;
       leased += adapter.leases > 0;
     }
-    ASSERT_EQ(cache_.evictable_pages(), idle_pages);
+    ASSERT_EQ(cache_.evictable_pages(), evictable_pages);
+    ASSERT_EQ(cache_.loading_pages(), loading_pages);
+    ASSERT_EQ(cache_.ids().size(), model_.size());
     ASSERT_EQ(pool_.pages_in_use(PageUse::kAdapter), pages);
     const AdapterCache::Stats stats = cache_.stats();
     ASSERT_EQ(stats.loading, loading);
     ASSERT_EQ(stats.leased, leased);
+    ASSERT_EQ(stats.pinned, pinned);
+    ASSERT_EQ(stats.pinned_pages, pinned_pages);
     ASSERT_EQ(stats.resident, model_.size() - loading);
     ASSERT_EQ(stats.evictions, evictions_);
     ASSERT_EQ(cache_.TakeEvicted(), left_);
     left_.clear();
     ASSERT_EQ(cache_.Validate(), absl::OkStatus());
+    ASSERT_EQ(queue_.Validate(), absl::OkStatus());
     std::vector<const PageList*> lists = cache_.page_lists();
     for (const PageList& list : kv_) lists.push_back(&list);
     ASSERT_EQ(pool_.Validate(lists), absl::OkStatus());
@@ -78,24 +92,48 @@ class CacheModel {
  private:
   struct Adapter {
     uint32_t pages = 0;
-    bool loading = false, retired = false;
+    bool loading = false, retired = false, pinned = false, awaited = false, newcomer = true;
     int leases = 0;
     TimePoint last_use;
-    uint64_t idle_order = 0;  // when it became idle
+    double seconds = 0, uses = 0, used_at = 0, score = 0;
+    uint64_t order = 0;  // when it was scored last
     std::vector<uint32_t> ids;
     bool idle() const { return !loading && leases == 0; }
+    bool evictable() const { return idle() && !pinned; }
   };
 
   int Below(int n) { return static_cast<int>(random_() % static_cast<uint32_t>(n)); }
 
-  // The idle adapter that has waited longest and is not kept, or 0.
-  AdapterVersionId Oldest(const std::vector<AdapterVersionId>& keep) const {
-    AdapterVersionId oldest = 0;
+  // The adapter that should go next, or 0.
+  AdapterVersionId Least() const {
+    AdapterVersionId least = 0;
     for (const auto& [id, adapter] : model_) {
-      if (!adapter.idle() || std::find(keep.begin(), keep.end(), id) != keep.end()) continue;
-      if (oldest == 0 || adapter.idle_order < model_.at(oldest).idle_order) oldest = id;
+      if (!adapter.evictable()) continue;
+      if (least == 0 || std::pair(adapter.score, adapter.order) <
+                            std::pair(model_.at(least).score, model_.at(least).order)) {
+        least = id;
+      }
     }
-    return oldest;
+    return least;
+  }
+
+  void Use(Adapter* adapter) {
+    adapter->uses = 1 + adapter->uses * std::exp2((adapter->used_at - turns_) / 0.25);
+    if (adapter->uses > 1) Learn(adapter, 1);
+    Score(adapter);
+  }
+
+  void Score(Adapter* adapter) {
+    const double expected = adapter->newcomer && !adapter->awaited ? again_ : 1;
+    adapter->used_at = turns_;
+    adapter->score =
+        std::log2(expected * adapter->uses * adapter->seconds / adapter->pages) + turns_ / 0.25;
+    adapter->order = ++order_;
+  }
+
+  void Learn(Adapter* adapter, double outcome) {
+    if (!std::exchange(adapter->newcomer, false)) return;
+    again_ += std::min(1.0, adapter->pages / (0.25 * kPages)) * (outcome - again_);
   }
 
   void Leave(AdapterVersionId id) {
@@ -103,11 +141,13 @@ class CacheModel {
     model_.erase(id);
   }
 
-  void ExpectEvictions(uint32_t goal, const std::vector<AdapterVersionId>& keep) {
+  void ExpectEvictions(uint32_t goal) {
     uint32_t free_pages = kPages - KvPages();
     for (const auto& [id, adapter] : model_) free_pages -= adapter.pages;
-    for (AdapterVersionId id; free_pages < goal && (id = Oldest(keep)) != 0;) {
+    for (AdapterVersionId id; free_pages < goal && (id = Least()) != 0;) {
       free_pages += model_.at(id).pages;
+      turns_ += static_cast<double>(model_.at(id).pages) / kPages;
+      Learn(&model_.at(id), 0);
       Leave(id);
       ++evictions_;
     }
@@ -122,22 +162,20 @@ class CacheModel {
   void BeginLoad(AdapterVersionId id) {
     const auto pages = static_cast<uint32_t>(1 + Below(9));
     uint32_t held = KvPages();
-    for (const auto& [other, adapter] : model_) held += adapter.idle() ? 0 : adapter.pages;
+    for (const auto& [other, adapter] : model_) held += adapter.evictable() ? 0 : adapter.pages;
     const bool fits = held + pages <= kPages;
-    if (fits) ExpectEvictions(pages, {});
-    const std::span<const uint32_t> ids = cache_.BeginLoad(id, pages, now_);
+    if (fits) ExpectEvictions(pages);
+    const std::span<const uint32_t> ids = cache_.BeginLoad(id, pages, kPages - held, now_);
     ASSERT_EQ(ids.size(), fits ? pages : 0);
     if (!fits) {
       ++refused_;
       return;
     }
-    model_[id] = {.pages = pages,
-                  .loading = true,
-                  .retired = false,
-                  .leases = 0,
-                  .last_use = now_,
-                  .idle_order = 0,
-                  .ids = {ids.begin(), ids.end()}};
+    Adapter& adapter = model_[id];
+    adapter.pages = pages;
+    adapter.loading = true;
+    adapter.last_use = now_;
+    adapter.ids.assign(ids.begin(), ids.end());
   }
 
   void EndLoad(AdapterVersionId id, Adapter* adapter) {
@@ -146,15 +184,13 @@ class CacheModel {
       model_.erase(id);
       return;
     }
-    cache_.FinishLoad(id, now_);
+    adapter->seconds = Below(4) * adapter->pages * 0.25;  // ties are likely
+    cache_.FinishLoad(id, adapter->seconds, now_);
     adapter->loading = false;
-    BecomeIdle(id, adapter);
-  }
-
-  void BecomeIdle(AdapterVersionId id, Adapter* adapter) {
-    if (adapter->retired) return Leave(id);
     adapter->last_use = now_;
-    adapter->idle_order = ++order_;
+    if (adapter->retired) return Leave(id);
+    adapter->awaited = true;
+    Use(adapter);
   }
 
   void Lease(AdapterVersionId id, Adapter* adapter) {
@@ -162,12 +198,20 @@ class CacheModel {
     ASSERT_TRUE(std::equal(ids.begin(), ids.end(), adapter->ids.begin(), adapter->ids.end()));
     ++adapter->leases;
     adapter->last_use = now_;
+    if (!std::exchange(adapter->awaited, false)) Use(adapter);
   }
 
   void Release(AdapterVersionId id, Adapter* adapter) {
     cache_.Release(id, now_);
     adapter->last_use = now_;
-    if (--adapter->leases == 0) BecomeIdle(id, adapter);
+    if (--adapter->leases > 0) return;
+    if (adapter->retired) return Leave(id);
+    Score(adapter);
+  }
+
+  void Pin(AdapterVersionId id, Adapter* adapter) {
+    adapter->pinned = Below(4) == 0;
+    cache_.SetPinned(id, adapter->pinned);
   }
 
   void Retire(AdapterVersionId id, Adapter* adapter) {
@@ -181,10 +225,8 @@ class CacheModel {
 
   void MakeRoom() {
     const auto goal = static_cast<uint32_t>(Below(kPages / 2));
-    const std::vector<AdapterVersionId> keep = {static_cast<AdapterVersionId>(1 + Below(12)),
-                                                static_cast<AdapterVersionId>(1 + Below(12))};
-    ExpectEvictions(goal, keep);
-    const bool reached = cache_.MakeRoom(goal, keep);
+    ExpectEvictions(goal);
+    const bool reached = queue_.MakeRoom(goal);
     ASSERT_EQ(reached, pool_.free_pages() >= goal);
   }
 
@@ -202,10 +244,12 @@ class CacheModel {
   TimePoint now_{};
   PagePool pool_{kPages, 1};
   std::vector<PageList> kv_;
-  AdapterCache cache_{&pool_};
+  EvictionQueue queue_{&pool_};
+  AdapterCache cache_{&pool_, &queue_};
   std::map<AdapterVersionId, Adapter> model_;
   std::vector<AdapterVersionId> left_;
   uint64_t evictions_ = 0, order_ = 0;
+  double turns_ = 0, again_ = 0.1;
   int refused_ = 0;
 };
 

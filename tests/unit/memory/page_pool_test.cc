@@ -69,7 +69,7 @@ TEST(PagePool, ASharedPageIsFreeOnlyAfterItsLastReference) {
   PagePool pool(4, 1);
   PageList prefix(&pool, PageUse::kKv), branch(&pool, PageUse::kKv);
   ASSERT_TRUE(prefix.Grow(3));
-  branch.Share(prefix, 2);
+  branch.Share(prefix, 0, 2);
   ASSERT_TRUE(branch.Grow(1));
   EXPECT_EQ(pool.references(prefix.ids()[0]), 2u);
   EXPECT_EQ(pool.references(prefix.ids()[2]), 1u);
@@ -82,13 +82,43 @@ TEST(PagePool, ASharedPageIsFreeOnlyAfterItsLastReference) {
   EXPECT_EQ(pool.free_pages(), 4u);
 }
 
+TEST(PagePool, SharesFromAnyPlace) {
+  PagePool pool(4, 1);
+  PageList list(&pool, PageUse::kKv), middle(&pool, PageUse::kKv);
+  ASSERT_TRUE(list.Grow(4));
+  middle.Share(list, 2, 1);
+  middle.Share(list, 1, 3);
+  middle.Share(list, 4, 0);
+  const std::span<const uint32_t> ids = list.ids();
+  EXPECT_THAT(middle.ids(), ElementsAreArray({ids[2], ids[1], ids[2], ids[3]}));
+  EXPECT_EQ(pool.references(ids[2]), 3u);
+  EXPECT_EQ(Check(pool, {&list, &middle}), absl::OkStatus());
+}
+
+TEST(PagePool, ReplaceExchangesOnePageForAnother) {
+  PagePool pool(4, 1);
+  PageList kept(&pool, PageUse::kKv), own(&pool, PageUse::kKv);
+  ASSERT_TRUE(kept.Grow(2) && own.Grow(2));
+  const uint32_t dropped = own.ids()[0];
+  own.Replace(0, kept, 1);
+  EXPECT_EQ(own.ids()[0], kept.ids()[1]);
+  EXPECT_EQ(pool.references(kept.ids()[1]), 2u);
+  EXPECT_EQ(pool.references(dropped), 0u);
+  EXPECT_EQ(pool.free_pages(), 1u);
+  own.Replace(0, kept, 1);  // the same page
+  own.Replace(1, own, 1);   // by itself, its only reference
+  EXPECT_EQ(pool.references(own.ids()[1]), 1u);
+  EXPECT_EQ(pool.free_pages(), 1u);
+  EXPECT_EQ(Check(pool, {&kept, &own}), absl::OkStatus());
+}
+
 TEST(PagePool, AListMayShareItself) {
   PagePool pool(4, 1);
   PageList list(&pool, PageUse::kKv);
   ASSERT_TRUE(list.Grow(3));
   std::vector<uint32_t> twice = Ids(list);
   twice.insert(twice.end(), list.ids().begin(), list.ids().end());
-  list.Share(list, 3);
+  list.Share(list, 0, 3);
   EXPECT_THAT(list.ids(), ElementsAreArray(twice));
   EXPECT_EQ(Check(pool, {&list}), absl::OkStatus());
 }
@@ -145,8 +175,16 @@ TEST(PagePoolDeath, BrokenRequirementsAbort) {
   PageList kv(&pool, PageUse::kKv), image(&pool, PageUse::kAdapter), far(&other, PageUse::kKv);
   ASSERT_TRUE(kv.Grow(2));
   EXPECT_DEATH(kv.Truncate(3), "invariant broken");
-  EXPECT_DEATH(image.Share(kv, 1), "invariant broken");
-  EXPECT_DEATH(far.Share(kv, 1), "invariant broken");
+  EXPECT_DEATH(image.Share(kv, 0, 1), "invariant broken");
+  EXPECT_DEATH(far.Share(kv, 0, 1), "invariant broken");
+  EXPECT_DEATH(kv.Share(kv, 0, 3), "invariant broken");
+  EXPECT_DEATH(kv.Share(kv, 3, 0), "invariant broken");
+  EXPECT_DEATH(kv.Share(kv, 1, UINT32_MAX), "invariant broken");
+  EXPECT_DEATH(kv.Replace(2, kv, 0), "invariant broken");
+  EXPECT_DEATH(kv.Replace(0, kv, 2), "invariant broken");
+  ASSERT_TRUE(image.Grow(1) && far.Grow(1));
+  EXPECT_DEATH(kv.Replace(0, image, 0), "invariant broken");
+  EXPECT_DEATH(kv.Replace(0, far, 0), "invariant broken");
   EXPECT_DEATH(
       {
         PageList left_over;
@@ -167,7 +205,7 @@ class PoolModel {
 
   void Step() {
     const int i = Below(kLists);
-    switch (Below(5)) {
+    switch (Below(6)) {
       case 0:
       case 1:
         return Grow(i, static_cast<uint32_t>(Below(8)));
@@ -175,6 +213,8 @@ class PoolModel {
         return Truncate(i);
       case 3:
         return Share(i, 2 * Below(kLists / 2) + i % 2);  // one of the same use
+      case 4:
+        return Replace(i, 2 * Below(kLists / 2) + i % 2);
       default:
         return Move(i, 2 * Below(kLists / 2) + i % 2);
     }
@@ -223,11 +263,20 @@ class PoolModel {
     model_[i].resize(n);
   }
   void Share(int i, int from) {
-    const int n = Below(std::min<int>(static_cast<int>(model_[from].size()), 10) + 1);
     if (model_[i].size() > 60) return Truncate(i);
-    const std::vector<uint32_t> shared(model_[from].begin(), model_[from].begin() + n);
-    lists_[i].Share(lists_[from], static_cast<uint32_t>(n));
+    const int first = Below(static_cast<int>(model_[from].size()) + 1);
+    const int n = Below(std::min<int>(static_cast<int>(model_[from].size()) - first, 10) + 1);
+    const auto begin = model_[from].begin() + first;
+    const std::vector<uint32_t> shared(begin, begin + n);
+    lists_[i].Share(lists_[from], static_cast<uint32_t>(first), static_cast<uint32_t>(n));
     model_[i].insert(model_[i].end(), shared.begin(), shared.end());
+  }
+  void Replace(int i, int from) {
+    if (model_[i].empty() || model_[from].empty()) return;
+    const auto to = static_cast<uint32_t>(Below(static_cast<int>(model_[i].size())));
+    const auto at = static_cast<uint32_t>(Below(static_cast<int>(model_[from].size())));
+    lists_[i].Replace(to, lists_[from], at);
+    model_[i][to] = model_[from][at];
   }
   void Move(int i, int from) {
     lists_[i] = std::move(lists_[from]);

@@ -28,7 +28,11 @@ StepPlan Plan(const PlannerView& view, const SchedulerPolicy& policy = kPolicy) 
 }
 
 RunningView Decoding(RequestId id, int tokens, int pages) {
-  return {.id = id, .known_tokens = tokens, .computed_tokens = tokens - 1, .held_pages = pages};
+  return {.id = id,
+          .known_tokens = tokens,
+          .computed_tokens = tokens - 1,
+          .held_pages = pages,
+          .releasable_pages = pages};
 }
 
 WaitingView Waiting(RequestId id, int tokens) { return {.id = id, .known_tokens = tokens}; }
@@ -174,6 +178,57 @@ TEST(PlannerTest, PausedSequencesKeepTheirPagesAndGetNothing) {
               ElementsAre(StepPlan::Run{2, 1, 0}));
 }
 
+TEST(PlannerTest, PreemptionCountsOnlyPagesThatNobodyElseHolds) {
+  std::vector<RunningView> running = {Decoding(1, 17, 1), Decoding(2, 40, 3), Decoding(3, 40, 3)};
+  running[2].releasable_pages = 0;  // all shared with 2
+  const StepPlan plan = Plan({.running = running, .free_pages = 0});
+  EXPECT_THAT(plan.preempt, ElementsAre(3, 2));
+  EXPECT_THAT(plan.run, ElementsAre(StepPlan::Run{1, 1, 1}));
+}
+
+TEST(PlannerTest, CachedBeginningIsNeitherComputedNorPaidForAgain) {
+  WaitingView w = Waiting(1, 40);
+  w.cached_tokens = 35;  // two pages shared, three tokens copied
+  w.cached_pages = 2;
+  const std::vector<WaitingView> waiting = {w};
+  const StepPlan plan = Plan({.waiting = waiting, .free_pages = 1});
+  EXPECT_THAT(plan.admit, ElementsAre(1));
+  EXPECT_THAT(plan.run, ElementsAre(StepPlan::Run{1, 5, 1}));
+}
+
+TEST(PlannerTest, CachedPagesThatWereIdleAreNotEvictableAnyMore) {
+  WaitingView w = Waiting(1, 40);
+  w.cached_tokens = 35;
+  w.cached_pages = 2;
+  w.cached_idle_pages = 3;  // and the one that is copied
+  const std::vector<WaitingView> waiting = {w};
+  const std::vector<RunningView> running = {Decoding(9, 5, 1)};
+  EXPECT_THAT(
+      Plan({.running = running, .waiting = waiting, .free_pages = 0, .evictable_pages = 3}).admit,
+      IsEmpty());
+  EXPECT_THAT(
+      Plan({.running = running, .waiting = waiting, .free_pages = 1, .evictable_pages = 3}).admit,
+      ElementsAre(1));
+}
+
+TEST(PlannerTest, WhatCanNeverFitIsRefusedAndStopsNobody) {
+  const std::vector<WaitingView> waiting = {
+      Waiting(1, 100), WaitingFor(2, 5, AdapterState::kStored, 7, 9), Waiting(3, 5)};
+  const StepPlan plan = Plan({.waiting = waiting, .free_pages = 3, .evictable_pages = 2});
+  EXPECT_THAT(plan.refuse, ElementsAre(1, 2));
+  EXPECT_THAT(plan.admit, ElementsAre(3));
+}
+
+TEST(PlannerTest, NothingIsRefusedWhilePagesMayComeBack) {
+  const std::vector<WaitingView> waiting = {Waiting(2, 100)};
+  const std::vector<RunningView> running = {Decoding(1, 5, 1)};
+  EXPECT_THAT(Plan({.running = running, .waiting = waiting, .free_pages = 3}).refuse, IsEmpty());
+  EXPECT_THAT(Plan({.waiting = waiting, .free_pages = 3, .adapter_loads_in_flight = 1}).refuse,
+              IsEmpty());
+  const std::vector<WaitingView> behind = {Waiting(1, 5), Waiting(2, 100)};
+  EXPECT_THAT(Plan({.waiting = behind, .free_pages = 3}).refuse, IsEmpty());
+}
+
 // Random serving histories: the plan never breaks a budget, never promises a page twice, and
 // something always happens.
 class PlannerPropertyTest : public ::testing::TestWithParam<int> {};
@@ -243,7 +298,8 @@ TEST_P(PlannerPropertyTest, KeepsBudgetsAndMakesProgress) {
       running.push_back({.id = id,
                          .known_tokens = s.known,
                          .computed_tokens = s.computed,
-                         .held_pages = s.pages});
+                         .held_pages = s.pages,
+                         .releasable_pages = s.pages});
     }
     std::vector<WaitingView> waiting;
     int loads = 0;
@@ -262,6 +318,7 @@ TEST_P(PlannerPropertyTest, KeepsBudgetsAndMakesProgress) {
                                 .free_pages = m.total - m.Used(),
                                 .evictable_pages = m.Evictable(),
                                 .adapter_loads_in_flight = loads});
+    ASSERT_THAT(plan.refuse, IsEmpty()) << "every request fits into an empty pool";
     for (RequestId id : plan.preempt) {
       m.waiting[id] = m.running.at(id);
       m.waiting[id].computed = m.waiting[id].pages = 0;

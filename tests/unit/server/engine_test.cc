@@ -32,7 +32,8 @@ TEST(EngineTest, GeneratesUpToMaxTokens) {
   EXPECT_THAT(h.tokens, SizeIs(7));
   EXPECT_EQ(h.end->usage.prompt_tokens, 3);
   EXPECT_EQ(h.end->usage.output_tokens, 7);
-  EXPECT_EQ(f.pool.free_pages(), 50u);
+  EXPECT_EQ(f.kv_pages(), 0u);
+  EXPECT_EQ(f.pool.available_pages(), 50u);
 }
 
 TEST(EngineTest, StopTokenEndsTheOutputAndIsReported) {
@@ -112,7 +113,7 @@ TEST(EngineTest, FailedLoadFailsItsRequestsOnly) {
   waiting.Collect();
   ASSERT_TRUE(waiting.end.has_value());
   EXPECT_EQ(waiting.end->status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(f.pool.pages_in_use(PageUse::kAdapter), 0u);
+  EXPECT_EQ(f.pool.pages().pages_in_use(PageUse::kAdapter), 0u);
   f.RunUntilIdle();
   base.Collect();
   EXPECT_THAT(base.tokens, SizeIs(20));
@@ -137,7 +138,7 @@ TEST(EngineTest, OldVersionRunsOnWhileTheNewOneServes) {
   fresh.Collect();
   EXPECT_EQ(old.tokens, expected1);
   EXPECT_EQ(fresh.tokens, expected2);
-  EXPECT_EQ(f.pool.pages_in_use(PageUse::kAdapter), 3u)
+  EXPECT_EQ(f.pool.pages().pages_in_use(PageUse::kAdapter), 3u)
       << "the old image went with its last request";
 }
 

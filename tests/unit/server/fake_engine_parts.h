@@ -46,6 +46,8 @@ class FakeExecutor final : public Executor {
     if (steps == fail_at_step) return absl::InternalError("the device is on fire");
     if (on_step) on_step();
     std::lock_guard lock(memory_->mutex);
+    for (const kernels::PageCopy& copy : input.page_copies) CopyPage(copy);
+    page_copies += static_cast<int>(input.page_copies.size());
     results->assign(input.sequences.size(), {});
     max_sequences = std::max(max_sequences, input.sequences.size());
     for (size_t i = 0; i < input.sequences.size(); ++i) {
@@ -56,6 +58,8 @@ class FakeExecutor final : public Executor {
 
   int steps = 0;
   int fail_at_step = -1;
+  int page_copies = 0;
+  int computed_tokens = 0;
   size_t max_sequences = 0;
   std::function<void()> on_step;
 
@@ -64,6 +68,7 @@ class FakeExecutor final : public Executor {
     uint64_t hash = 1469598103934665603ull;
     const auto mix = [&hash](uint64_t v) { hash = (hash ^ v) * 1099511628211ull; };
     const int end = s.first_position + static_cast<int>(s.tokens.size());
+    computed_tokens += static_cast<int>(s.tokens.size());
     for (int p = s.first_position; p < end; ++p) {
       memory_->kv[Slot(s, p)] = s.tokens[static_cast<size_t>(p - s.first_position)];
     }
@@ -90,6 +95,13 @@ class FakeExecutor final : public Executor {
     return result;
   }
 
+  void CopyPage(const kernels::PageCopy& copy) {
+    for (int slot = 0; slot < page_tokens_; ++slot) {
+      const auto from = memory_->kv.find({copy.from, slot});
+      if (from != memory_->kv.end()) memory_->kv[{copy.to, slot}] = from->second;
+    }
+  }
+
   std::pair<uint32_t, int> Slot(const SequenceInput& s, int position) const {
     return {s.kv_pages[static_cast<size_t>(position / page_tokens_)], position % page_tokens_};
   }
@@ -104,7 +116,7 @@ inline std::shared_ptr<AdapterVersion> FakeAdapter(AdapterVersionId id, uint32_t
   version->id = id;
   version->name = std::move(name);
   version->version = 1;
-  version->layout.pages = pages;
+  version->pages = pages;
   return version;
 }
 
@@ -113,7 +125,7 @@ inline constexpr int kFakePageTokens = 4;
 // An engine over fakes. Loads are finished by FinishLoads (or at once with load_now).
 struct EngineFixture {
   explicit EngineFixture(uint32_t pages, std::function<void(EngineOptions*)> tune = nullptr)
-      : pool(pages, 4096), executor(&memory, kFakePageTokens) {
+      : pool(pages, 4096, {.page_tokens = kFakePageTokens}), executor(&memory, kFakePageTokens) {
     EngineOptions options;
     options.policy = {.max_step_tokens = 32,
                       .max_sequences = 16,
@@ -127,37 +139,43 @@ struct EngineFixture {
     options.validate_books = true;
     if (tune) tune(&options);
     engine = std::make_unique<Engine>(
-        Engine::Parts{
-            .executor = &executor,
-            .pool = &pool,
-            .tokenizer = nullptr,
-            .observer = &observer,
-            .clock = &clock,
-            .load_adapter =
-                [this](std::shared_ptr<const AdapterVersion> version,
-                       std::vector<uint32_t> page_ids, std::function<void(absl::Status)> done) {
-                  Load load{std::move(version), std::move(page_ids), std::move(done)};
-                  ++loads_started;
-                  if (load_now) {
-                    Finish(load, absl::OkStatus());
-                  } else {
-                    loads.push_back(std::move(load));
-                  }
-                }},
+        Engine::Parts{.executor = &executor,
+                      .pool = &pool,
+                      .tokenizer = nullptr,
+                      .observer = &observer,
+                      .clock = &clock,
+                      .load_adapter =
+                          [this](std::shared_ptr<const AdapterVersion> version,
+                                 std::vector<uint32_t> page_ids,
+                                 std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
+                            Load load{std::move(version), std::move(page_ids), std::move(done)};
+                            ++loads_started;
+                            if (load_now) {
+                              Finish(load, absl::OkStatus());
+                            } else {
+                              loads.push_back(std::move(load));
+                            }
+                          }},
         options);
   }
 
   struct Load {
     std::shared_ptr<const AdapterVersion> version;
     std::vector<uint32_t> pages;
-    std::function<void(absl::Status)> done;
+    std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done;
   };
   void Finish(Load& load, const absl::Status& status) {
     {
       std::lock_guard lock(memory.mutex);
       for (uint32_t page : load.pages) memory.adapter[page] = load.version->id;
     }
-    load.done(status);
+    auto layout = std::make_shared<kernels::AdapterLayout>();
+    layout->pages = load.version->pages;
+    if (status.ok()) {
+      load.done(std::move(layout));
+    } else {
+      load.done(status);
+    }
   }
   void FinishLoads(const absl::Status& status = absl::OkStatus()) {
     std::vector<Load> all = std::exchange(loads, {});
@@ -172,6 +190,9 @@ struct EngineFixture {
     TimePoint deadline = TimePoint::max();
     size_t capacity = 1000;
     bool score = false;
+    int score_from = 0;
+    std::string tenant;
+    std::string cache_salt;
   };
   struct Handle {
     absl::StatusOr<RequestId> id = absl::UnknownError("not submitted");
@@ -194,6 +215,9 @@ struct EngineFixture {
     request->prompt = r.prompt;
     request->max_tokens = r.score ? 0 : r.max_tokens;
     request->score = r.score;
+    request->score_from = r.score_from;
+    request->tenant = r.tenant;
+    request->cache_salt = r.cache_salt;
     request->sampling.stop_tokens = r.stop_tokens;
     if (r.adapter != nullptr) request->adapters.push_back({.version = r.adapter, .weight = 1.0f});
     request->arrival = clock.Now();
@@ -219,21 +243,22 @@ struct EngineFixture {
     EXPECT_TRUE(handle.end.has_value() && handle.end->status.ok());
     return handle.tokens;
   }
-  uint32_t kv_pages() const { return pool.pages_in_use(PageUse::kKv); }
+  uint32_t kv_pages() const { return pool.states().kv; }
 
   struct CountingObserver : EngineObserver {
     void OnStep(const StepReport& r) override {
       preemptions += r.preemptions;
       max_adapters = std::max(max_adapters, r.adapters);
+      cached_tokens += r.cached_tokens;
     }
     void OnFinish(const GenerationRequest&, const StreamEnd&) override { ++finished; }
     void OnEvictions(int n) override { evictions += n; }
-    int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0;
+    int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0, cached_tokens = 0;
   };
 
   FakeClock clock;
   FakeMemory memory;
-  PagePool pool;
+  UnifiedPool pool;
   FakeExecutor executor;
   CountingObserver observer;
   bool load_now = false;

@@ -46,9 +46,8 @@ TEST(ParseGenerateTest, FillsInDefaults) {
   EXPECT_EQ(r.sampling.temperature, 1.0f);
   EXPECT_THAT(r.sampling.stop_tokens, ElementsAre(2));
   EXPECT_EQ(r.sampling.logprobs, -1);
-  EXPECT_FALSE(r.request_id.empty());
+  EXPECT_EQ(r.cache_salt, "");
   const auto again = ParseGenerate(Valid(), f.context);
-  EXPECT_NE((*again)->request_id, r.request_id);
   EXPECT_NE((*again)->sampling.seed, r.sampling.seed);
 }
 
@@ -97,8 +96,7 @@ TEST(ParseGenerateTest, EveryBadFieldIsNamed) {
       {"stop_token_ids[0]", [](auto* r) { r->add_stop_token_ids(100); }},
       {"logprobs", [](auto* r) { r->set_logprobs(21); }},
       {"logprobs", [](auto* r) { r->set_logprobs(-1); }},
-      {"request_id", [](auto* r) { r->set_request_id("a\nb"); }},
-      {"request_id", [](auto* r) { r->set_request_id(std::string(129, 'x')); }},
+      {"cache_salt", [](auto* r) { r->set_cache_salt(std::string(129, 'x')); }},
       {"sampling.temperature", [](auto* r) { r->mutable_sampling()->set_temperature(-1); }},
       {"sampling.temperature", [nan](auto* r) { r->mutable_sampling()->set_temperature(nan); }},
       {"sampling.top_p", [](auto* r) { r->mutable_sampling()->set_top_p(0); }},
@@ -142,9 +140,30 @@ TEST(ParseScoreTest, ScoresTheContinuationOnly) {
   EXPECT_EQ(GetErrorDetail(ParseScore(request, f.context).status()).field, "continuation");
 }
 
-TEST(AdapterIdTest, TakesBothForms) {
-  EXPECT_EQ(AdapterIdOf("adapters/foo"), "foo");
-  EXPECT_EQ(AdapterIdOf("foo"), "foo");
+TEST(CacheSaltTest, IsTakenByBothKindsOfRequest) {
+  Fixture f;
+  v1::GenerateRequest generate = Valid();
+  generate.set_cache_salt("user 7");
+  EXPECT_EQ((*ParseGenerate(generate, f.context))->cache_salt, "user 7");
+  v1::ScoreRequest score;
+  score.mutable_continuation()->mutable_token_ids()->add_ids(7);
+  score.set_cache_salt(std::string(128, 'x'));
+  EXPECT_EQ((*ParseScore(score, f.context))->cache_salt, std::string(128, 'x'));
+  score.set_cache_salt(std::string(129, 'x'));
+  EXPECT_EQ(GetErrorDetail(ParseScore(score, f.context).status()).field, "cache_salt");
+}
+
+TEST(RequestIdTest, IsTheClientsOrOneOfOurs) {
+  EXPECT_EQ(*ChooseRequestId("mine ~"), "mine ~");
+  EXPECT_EQ(*ChooseRequestId(std::string(128, 'x')), std::string(128, 'x'));
+  const auto first = ChooseRequestId("");
+  ASSERT_TRUE(first.ok());
+  EXPECT_FALSE(first->empty());
+  EXPECT_NE(*ChooseRequestId(""), *first);
+  for (const std::string& bad :
+       {std::string("a\nb"), std::string(129, 'x'), std::string("\x7f"), std::string("\xc3\xa4")}) {
+    EXPECT_EQ(GetErrorDetail(ChooseRequestId(bad).status()).field, "request_id") << bad;
+  }
 }
 
 TEST(StatusConversionTest, DetailsBecomeGoogleRpcMessages) {
@@ -170,6 +189,16 @@ TEST(StatusConversionTest, DetailsBecomeGoogleRpcMessages) {
   EXPECT_EQ(resource.resource_name(), "adapters/x");
   EXPECT_EQ(retry.retry_delay().seconds(), 1);
   EXPECT_EQ(retry.retry_delay().nanos(), 500000000);
+}
+
+TEST(StatusConversionTest, TheRequestIsNamedIfThereIsOne) {
+  google::rpc::Status rich;
+  ASSERT_TRUE(
+      rich.ParseFromString(ToGrpcStatus(absl::InternalError("x"), "req-1").error_details()));
+  google::rpc::RequestInfo request;
+  ASSERT_EQ(rich.details_size(), 2);
+  ASSERT_TRUE(rich.details(1).UnpackTo(&request));
+  EXPECT_EQ(request.request_id(), "req-1");
 }
 
 TEST(StatusConversionTest, EveryErrorHasAReason) {

@@ -1,4 +1,4 @@
-// Text pictures of the server's state, shared by pool and top. Pure.
+// The server's load as text. Pure.
 #pragma once
 
 #include <string>
@@ -7,11 +7,6 @@
 #include "lorad/v1/admin.pb.h"
 
 namespace lorad::loractl {
-
-// The pool as a bar with its legend.
-std::string PoolPicture(const v1::Pool& pool, const Terminal& terminal);
-// Who holds adapter pages: at most `rows` rows, most recently used first.
-std::string PoolAdapters(const v1::Pool& pool, int rows, const Terminal& terminal);
 
 // Load and rates between two moments. `before` may equal `now`: rates are then averages since the
 // server started.

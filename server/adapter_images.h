@@ -1,0 +1,61 @@
+// AdapterImages: what the files of an adapter mean for this base model and this backend: whether
+// they fit, how large their image is, and the image itself, written into pages of the pool.
+//
+// Thread-safe; reads files, so not for gRPC's or the engine's threads (but PlanFor reads none).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+#include "model/model_config.h"
+#include "model/peft_adapter.h"
+#include "server/adapter_facts.h"
+
+namespace lorad {
+
+class AdapterImages {
+ public:
+  struct Parts {  // borrowed
+    const ModelConfig* model = nullptr;
+    const kernels::Backend* backend = nullptr;
+    AdapterLimits limits;
+    size_t page_bytes = 0;
+    uint32_t pool_pages = 0;
+  };
+  explicit AdapterImages(const Parts& parts);
+
+  // The facts of the files in `directory`, or what is wrong with them (model/peft_adapter.h);
+  // ResourceExhausted LARGER_THAN_POOL. kWhole for what comes from outside.
+  absl::StatusOr<AdapterFactsPtr> Check(const std::filesystem::path& directory, AdapterCheck check);
+  // The same from what Check found before, as FactsText gave it. FailedPrecondition: the files must
+  // be checked again.
+  absl::StatusOr<AdapterFactsPtr> Recall(std::string_view text);
+  std::string FactsText(const AdapterFacts& facts) const;
+
+  // Reads the files again and writes their image into `pages` of `slab`, as many as `facts` say. An
+  // error of any kind is DataLoss ADAPTER_CORRUPT: they are not what was checked.
+  absl::StatusOr<std::shared_ptr<const kernels::AdapterLayout>> Load(
+      const std::filesystem::path& directory, const AdapterFacts& facts,
+      const kernels::PageSlab& slab, std::span<const uint32_t> pages) const;
+
+  // The layout of an adapter with matrices of this rank in every layer's `modules` (as Hugging Face
+  // names them; none: all that adapters may change). InvalidArgument names the field "rank" or
+  // "target_modules[i]".
+  absl::StatusOr<kernels::AdapterLayout> PlanFor(int rank,
+                                                 std::span<const std::string> modules) const;
+
+  size_t page_bytes() const { return parts_.page_bytes; }
+
+ private:
+  absl::Status CheckLimits(const AdapterFacts& facts) const;
+
+  const Parts parts_;
+  FactsTable table_;
+};
+
+}  // namespace lorad

@@ -1,0 +1,279 @@
+// What the engine does with pages and adapters: admission and preemption, loads, pins, retirement.
+// Engine thread only.
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "memory/base/check.h"
+#include "server/engine.h"
+
+namespace lorad {
+namespace {
+
+// Of a step's rows, so many must be prompt tokens for its time to say what a prompt token costs.
+constexpr double kPrefillShare = 0.5;
+constexpr double kCostSmoothing = 0.1;  // weight of a new measurement
+
+int64_t UnixMillisNow() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+PrefixScope Engine::ScopeOf(const GenerationRequest& request) const {
+  PrefixScope scope{.tenant = request.tenant, .salt = request.cache_salt};
+  if (!request.adapters.empty()) {
+    scope.adapter = request.adapters[0].version->id;
+    scope.weight = request.adapters[0].weight;
+  } else if (options_.share_base_prefixes) {
+    scope.tenant.clear();
+  }
+  return scope;
+}
+
+// Asks the cache again only if it has changed since.
+void Engine::FindPrefix(Sequence& s) {
+  const PrefixCache& prefixes = pool_.prefixes();
+  if (s.found_epoch == prefixes.epoch() + 1) return;
+  s.found_epoch = prefixes.epoch() + 1;
+  s.found = prefixes.Find(s.scope, s.tokens, s.max_cached_tokens());
+}
+
+// What preempting each running sequence would give. Only called where decode may lack pages.
+void Engine::FindReleasablePages() {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    const Sequence& s = *running_[i];
+    running_view_[i].releasable_pages = static_cast<int>(s.pages.size() - s.lease.shared_pages());
+  }
+}
+
+void Engine::Preempt(RequestId id) {
+  auto at =
+      std::find_if(running_.begin(), running_.end(), [id](const auto& s) { return s->id == id; });
+  LORAD_CHECK(at != running_.end());
+  std::unique_ptr<Sequence> s = std::move(*at);
+  running_.erase(at);
+  ReleaseMemory(*s, /*keep_prefix=*/true);
+  s->running = false;
+  s->computed = 0;
+  s->found_epoch = 0;
+  s->scores.clear();
+  ++s->preemptions;
+  ++report_.preemptions;
+  waiting_count_.fetch_add(1);
+  auto place = std::upper_bound(waiting_.begin(), waiting_.end(), s->id,
+                                [](RequestId i, const auto& w) { return i < w->id; });
+  waiting_.insert(place, std::move(s));
+}
+
+void Engine::Admit(RequestId id) {
+  auto at =
+      std::find_if(waiting_.begin(), waiting_.end(), [id](const auto& s) { return s->id == id; });
+  LORAD_CHECK(at != waiting_.end());
+  std::unique_ptr<Sequence> s = std::move(*at);
+  waiting_.erase(at);
+  for (const AdapterRef& ref : s->request->adapters) {
+    s->adapters.push_back({.layout = held_.at(ref.version->id).layout.get(),
+                           .pages = pool_.adapters().Lease(ref.version->id, now_),
+                           .weight = ref.weight});
+    ref.version->activity->last_unix_ms.store(UnixMillisNow());
+  }
+  // Asked in the same words as for the plan, so that it is given the very pages that were counted.
+  const int max_tokens = s->found_epoch == 0 ? 0 : s->max_cached_tokens();
+  PrefixCache::Hit hit = pool_.prefixes().Acquire(s->scope, s->tokens, max_tokens, &s->pages);
+  LORAD_CHECK(hit.tokens == s->found.tokens);
+  s->lease = std::move(hit.lease);
+  s->computed = hit.tokens;
+  if (hit.copy_tokens > 0) {
+    s->copy_from = hit.copy_page;
+    copy_leases_.push_back(std::move(hit.copy_lease));
+  }
+  report_.cached_tokens += hit.tokens;
+  report_.queried_tokens += s->max_cached_tokens();
+  s->running = true;
+  if (!std::exchange(s->admitted_before, true)) {
+    s->first_admission = now_;
+    s->cached_tokens = hit.tokens;
+    for (const AdapterRef& ref : s->request->adapters) {
+      ref.version->activity->requests.fetch_add(1);
+    }
+  }
+  waiting_count_.fetch_sub(1);
+  auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
+                                [](RequestId i, const auto& r) { return i < r->id; });
+  running_.insert(place, std::move(s));
+}
+
+void Engine::TakePages(Sequence& s, uint32_t new_pages) {
+  // The plan counted what can be evicted as available; here it is really taken.
+  LORAD_CHECK(pool_.MakeRoom(new_pages));
+  LORAD_CHECK(s.pages.Grow(new_pages));
+  if (!s.copy_from.has_value()) return;
+  // The first page that is not shared begins as a copy of another sequence's.
+  page_copies_.push_back({.from = *s.copy_from, .to = s.pages.ids()[s.lease.pages()]});
+  s.copy_from.reset();
+}
+
+Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
+  for (const auto& s : waiting_) {
+    if (s->adapter() != nullptr && s->adapter()->id == adapter) return s.get();
+  }
+  LORAD_CHECK(false && "a load was planned for nobody");
+  return nullptr;
+}
+
+// False: there are no pages for it now; only a preload or a pin can find none.
+bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
+  const std::span<const uint32_t> pages =
+      pool_.adapters().BeginLoad(version->id, version->pages, pool_.available_pages(), now_);
+  if (pages.empty()) return false;
+  load_started_[version->id] = now_;
+  held_[version->id] = {.name = version->name,
+                        .version = version->version,
+                        .image_bytes = version->image_bytes,
+                        .layout = nullptr,
+                        .activity = version->activity};
+  version->activity->state.store(AdapterState::kLoading);
+  if (parts_.observer != nullptr) parts_.observer->OnAdapterState(version->name);
+  std::vector<uint32_t> copy(pages.begin(), pages.end());
+  parts_.load_adapter(version, std::move(copy),
+                      [this, version](absl::StatusOr<AdapterLayoutPtr> layout) {
+                        Post(LoadedMessage{version, std::move(layout)});
+                      });
+  return true;
+}
+
+void Engine::StartPreloads() {
+  for (size_t left = preloads_.size(); left > 0; --left) {
+    if (static_cast<int>(load_started_.size()) >= options_.policy.max_adapter_loads) return;
+    std::shared_ptr<const AdapterVersion> version = std::move(preloads_.front());
+    preloads_.pop_front();
+    const AdapterCache& cache = pool_.adapters();
+    if (cache.IsResident(version->id) || cache.IsLoading(version->id)) continue;
+    // A mere preload that finds no room is forgotten; a pin is kept for better times.
+    if (!StartLoad(version) && pinned_.contains(version->id)) {
+      preloads_.push_back(std::move(version));
+    }
+  }
+}
+
+void Engine::Handle(LoadedMessage message) {
+  const AdapterVersionId id = message.version->id;
+  AdapterActivity& activity = *message.version->activity;
+  const auto started = load_started_.find(id);
+  LORAD_CHECK(started != load_started_.end());
+  const Duration duration = now_ - started->second;
+  if (message.layout.ok()) {
+    pool_.adapters().FinishLoad(id, Seconds(duration), now_);
+    held_.at(id).layout = *std::move(message.layout);
+    activity.state.store(AdapterState::kResident);
+    activity.SetLastError("");
+    if (pinned_.contains(id)) pool_.adapters().SetPinned(id, true);
+    for (const auto& s : waiting_) {
+      if (s->adapter() == nullptr || s->adapter()->id != id || s->admitted_before) continue;
+      s->adapter_load = now_ - std::max(s->request->arrival, started->second);
+    }
+  } else {
+    pool_.adapters().AbortLoad(id);
+    held_.erase(id);
+    activity.state.store(AdapterState::kStored);
+    activity.SetLastError(std::string(message.layout.status().message()));
+    FailWaitingFor(id, message.layout.status());
+  }
+  load_started_.erase(started);
+  if (parts_.observer != nullptr) {
+    parts_.observer->OnAdapterLoad(*message.version, duration, message.layout.status());
+    parts_.observer->OnAdapterState(message.version->name);
+  }
+  // Nobody wants it any more.
+  if (retiring_.contains(id) && !users_.contains(id)) RetireNow(id);
+}
+
+void Engine::Handle(PinMessage message) {
+  const AdapterVersionId id = message.version->id;
+  AdapterCache& cache = pool_.adapters();
+  if (message.pinned) {
+    if (!pinned_.insert(id).second) return;
+    if (!cache.IsResident(id)) preloads_.push_back(std::move(message.version));
+  } else if (pinned_.erase(id) == 0) {
+    return;
+  }
+  if (cache.IsResident(id)) cache.SetPinned(id, message.pinned);
+}
+
+void Engine::Handle(RetireMessage message) {
+  pinned_.erase(message.id);
+  if (pool_.adapters().IsResident(message.id)) pool_.adapters().SetPinned(message.id, false);
+  if (users_.contains(message.id) || pool_.adapters().IsLoading(message.id)) {
+    retiring_.insert(message.id);
+  } else {
+    RetireNow(message.id);
+  }
+}
+
+// The pages of a version that nobody is on: its image's and those of prompts that used it.
+void Engine::RetireNow(AdapterVersionId id) {
+  retiring_.erase(id);
+  pool_.adapters().Retire(id);
+  pool_.prefixes().RetireAdapter(id);
+}
+
+// One request of the version has ended.
+void Engine::LeaveAdapter(const AdapterVersion& version) {
+  version.activity->active.fetch_sub(1);
+  const auto users = users_.find(version.id);
+  LORAD_CHECK(users != users_.end());
+  if (--users->second > 0) return;
+  users_.erase(users);
+  if (retiring_.contains(version.id) && !pool_.adapters().IsLoading(version.id)) {
+    RetireNow(version.id);
+  }
+}
+
+// Gives back what a running sequence holds; with `keep_prefix` the cache keeps what it can.
+void Engine::ReleaseMemory(Sequence& s, bool keep_prefix) {
+  if (keep_prefix && s.computed > 0) {
+    pool_.prefixes().Insert(s.scope, s.computed_tokens(), /*tail=*/true, &s.pages, &s.lease);
+  }
+  s.lease.Release();
+  s.pages.Clear();
+  s.copy_from.reset();
+  if (s.adapters.empty()) return;
+  s.adapters.clear();
+  for (const AdapterRef& ref : s.request->adapters) {
+    pool_.adapters().Release(ref.version->id, now_);
+  }
+}
+
+// Images that left the pool, evicted or retired.
+void Engine::NoteDepartures() {
+  for (AdapterVersionId id : pool_.adapters().TakeEvicted()) {
+    const auto held = held_.find(id);
+    if (held == held_.end()) continue;
+    held->second.activity->state.store(AdapterState::kStored);
+    if (parts_.observer != nullptr) parts_.observer->OnAdapterState(held->second.name);
+    held_.erase(held);
+  }
+}
+
+// What a step says of the cost of computing prompts again: eviction weighs by it.
+void Engine::MeasureTokenCost() {
+  const int rows = report_.prefill_tokens + report_.decode_tokens;
+  if (rows == 0 || report_.prefill_tokens < kPrefillShare * rows) return;
+  const double measured = Seconds(report_.execute) / rows;
+  const double known =
+      std::exchange(token_cost_measured_, true) ? pool_.prefixes().seconds_per_token() : measured;
+  pool_.prefixes().set_seconds_per_token(known + kCostSmoothing * (measured - known));
+}
+
+absl::Status Engine::ValidateBooks() const {
+  std::vector<const PageList*> tables;
+  tables.reserve(running_.size());
+  for (const auto& s : running_) tables.push_back(&s->pages);
+  for (const auto& s : waiting_) tables.push_back(&s->pages);
+  return pool_.Validate(tables);
+}
+
+}  // namespace lorad
