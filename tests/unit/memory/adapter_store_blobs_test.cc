@@ -213,6 +213,24 @@ TEST_F(StoreBlobsTest, AfterQuarantineAnUploadOfTheSameBytesBringsGoodOnes) {
   ExpectBooksMatchDisk(*store_);
 }
 
+TEST_F(StoreBlobsTest, ADamagedBlobIsNoSourceForTheNextUpload) {
+  AdapterStore& store = Open();
+  Put(&store, "a", 1).value();
+  std::string bad = WeightsOf(1);
+  bad[500] = static_cast<char>(bad[500] + 1);  // nobody has noticed yet
+  WriteFile(Weights("a/1"), bad);
+  Put(&store, "b", 1).value();
+  EXPECT_EQ(SeedOf(store, "b"), 1);
+  EXPECT_EQ(SeedOf(store, "a"), -1);
+  EXPECT_EQ(ReadFile(Blob(WeightsOf(1))), WeightsOf(1));
+  EXPECT_EQ(ReadFile(root_ / "quarantine" / ("blob." + HashOf(WeightsOf(1)))), bad);
+  Put(&store, "c", 1).value();
+  EXPECT_EQ(InodeOf(Weights("b/1")), InodeOf(Weights("c/1")));
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), SizeIs(1));
+  ExpectBooksMatchDisk(store);
+  EXPECT_EQ(SeedOf(Open(), "b"), 1);
+}
+
 TEST_F(StoreBlobsTest, WhatOpenQuarantinesIsNotLinkedToAgain) {
   Open();
   Put(store_.get(), "a", 1).value();
@@ -245,8 +263,7 @@ TEST_F(StoreBlobsTest, RemovalAndLinkingDoNotMeet) {
         const int seed = round % 10 == 0 ? 1 : 0;
         EXPECT_EQ(Put(&store, id, seed).status(), absl::OkStatus());
         torn += SeedOf(store, id) != seed;
-        const StoredVersion version = Latest(store, id).value();
-        EXPECT_TRUE(fs::exists(root_ / "blobs" / version.weights.sha256));
+        EXPECT_TRUE(fs::exists(Blob(WeightsOf(seed))));
         EXPECT_EQ(store.RemoveAll(id), absl::OkStatus());
       }
     });
@@ -255,6 +272,7 @@ TEST_F(StoreBlobsTest, RemovalAndLinkingDoNotMeet) {
   EXPECT_EQ(torn, 0);
   ExpectBooksMatchDisk(store);
   EXPECT_THAT(NamesIn(root_ / "blobs"), IsEmpty());
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), IsEmpty());  // nor was a good one taken for damaged
   EXPECT_EQ(store.stored_bytes(), 0);
 }
 
