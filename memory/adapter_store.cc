@@ -71,23 +71,33 @@ int64_t AdapterStore::stored_bytes() const {
   return index_.bytes();
 }
 
+absl::StatusOr<std::string> AdapterStore::HashOf(const fs::path& path) const {
+  constexpr size_t kBlockBytes = 64 << 10;
+  LORAD_ASSIGN_OR_RETURN(const UniqueFd fd, disk_.Open(path));
+  Sha256 hash;
+  std::string block;
+  do {
+    LORAD_RETURN_IF_ERROR(disk_.Read(fd, path, kBlockBytes, &block));
+    hash.Update(block);
+  } while (block.size() == kBlockBytes);
+  return hash.Finish();
+}
+
+absl::StatusOr<AdapterStore::Stamp> AdapterStore::StampOf(const StoredVersion& version) const {
+  LORAD_ASSIGN_OR_RETURN(const FileInfo config, disk_.Stat(PathOf(version) / kAdapterConfigFile));
+  LORAD_ASSIGN_OR_RETURN(const FileInfo weights, disk_.Stat(PathOf(version) / kAdapterWeightsFile));
+  return Stamp{config, weights};
+}
+
 absl::Status AdapterStore::Verify(const StoredVersion& version) const {
-  constexpr size_t kBlockBytes = 1 << 20;
   for (const auto& [name, file] : {std::pair(kAdapterConfigFile, &version.config),
                                    std::pair(kAdapterWeightsFile, &version.weights)}) {
-    const fs::path path = PathOf(version) / name;
-    const absl::StatusOr<UniqueFd> fd = disk_.Open(path);
-    if (absl::IsNotFound(fd.status()) || absl::IsDataLoss(fd.status())) {
-      return AdapterCorrupt(version, std::string(fd.status().message()));
+    const absl::StatusOr<std::string> sha256 = HashOf(PathOf(version) / name);
+    if (absl::IsNotFound(sha256.status()) || absl::IsDataLoss(sha256.status())) {
+      return AdapterCorrupt(version, std::string(sha256.status().message()));
     }
-    LORAD_RETURN_IF_ERROR(fd.status());
-    Sha256 hash;
-    std::string block;
-    do {
-      LORAD_RETURN_IF_ERROR(disk_.Read(*fd, path, kBlockBytes, &block));
-      hash.Update(block);
-    } while (block.size() == kBlockBytes);
-    if (hash.Finish() != file->sha256) {
+    LORAD_RETURN_IF_ERROR(sha256.status());
+    if (*sha256 != file->sha256) {
       return AdapterCorrupt(version, fmt::format("{} is not what was stored", name));
     }
   }

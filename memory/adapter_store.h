@@ -36,6 +36,7 @@
 // Thread-safe. Readers (Get, List, usage) never wait for the disk.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -151,6 +152,10 @@ class AdapterStore {
   // Reads all bytes of a version: DataLoss ADAPTER_CORRUPT if they are not those that were
   // committed.
   absl::Status Verify(const StoredVersion& version) const;
+  // What the file system says of a version's two files. As long as it says the same, they need not
+  // be verified again. NotFound or DataLoss if one is not there.
+  using Stamp = std::array<FileInfo, 2>;
+  absl::StatusOr<Stamp> StampOf(const StoredVersion& version) const;
   // Takes a version away, whatever it is, but keeps its files under quarantine/; if it is the
   // current one, the adapter is deleted first. Its blobs go too, so that nobody gets them again:
   // the next upload of the same bytes brings good ones.
@@ -182,6 +187,10 @@ class AdapterStore {
   bool IsKept(std::string_view id, int64_t version) const;
 
   // Makes the files of `version`, which lie in `directory`, links to their blobs; sets the inodes.
+  // Takes a blob out of the way whose bytes are not those of `file`, whose hash it is named by.
+  absl::Status RemoveDamagedBlob(const StoredFile& file);
+  // The hash of a file's bytes.
+  absl::StatusOr<std::string> HashOf(const std::filesystem::path& path) const;
   absl::Status LinkBlobs(const std::filesystem::path& directory, StoredVersion* version);
   absl::Status LinkBlob(const std::filesystem::path& path, StoredFile* file);
   // Takes away those blobs of `version` that are files of no version.

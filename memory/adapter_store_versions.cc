@@ -24,7 +24,7 @@ std::array<std::pair<std::string_view, StoredFile*>, 2> FilesOf(StoredVersion* v
 }
 
 absl::Status CopyFile(const Disk& disk, const fs::path& from, const fs::path& to) {
-  constexpr size_t kBlockBytes = 1 << 20;
+  constexpr size_t kBlockBytes = 64 << 10;
   LORAD_ASSIGN_OR_RETURN(const UniqueFd source, disk.Open(from));
   LORAD_ASSIGN_OR_RETURN(const UniqueFd copy, disk.Create(to));
   std::string block;
@@ -47,6 +47,8 @@ absl::StatusOr<StoredAdapter> AdapterStore::Commit(StagedAdapter staged, std::st
   }
   LORAD_RETURN_IF_ERROR(staged.CheckComplete());
   LORAD_RETURN_IF_ERROR(staged.Sync());  // the long part; others may write meanwhile
+  LORAD_RETURN_IF_ERROR(RemoveDamagedBlob(staged.config()));
+  LORAD_RETURN_IF_ERROR(RemoveDamagedBlob(staged.weights()));
 
   const std::lock_guard write_lock(write_mutex_);
   LORAD_RETURN_IF_ERROR(CheckCommit(id, staged.declared_bytes(), options));
@@ -99,6 +101,17 @@ absl::Status AdapterStore::CheckCommit(std::string_view id, int64_t bytes,
                       "TENANT_BYTES_EXCEEDED");
   }
   return absl::OkStatus();
+}
+
+absl::Status AdapterStore::RemoveDamagedBlob(const StoredFile& file) {
+  const fs::path blob = layout_.Blob(file.sha256);
+  const absl::StatusOr<std::string> sha256 = HashOf(blob);
+  // What is there and no file, or has another size, LinkBlob sees for itself.
+  if (!sha256.ok() || *sha256 == file.sha256) return absl::OkStatus();
+  const std::lock_guard write_lock(write_mutex_);
+  if (absl::IsNotFound(disk_.Stat(blob).status())) return absl::OkStatus();  // another was quicker
+  LORAD_ASSIGN_OR_RETURN(const fs::path to, QuarantineName(layout_, "blob." + file.sha256));
+  return disk_.Rename(blob, to);
 }
 
 absl::Status AdapterStore::LinkBlobs(const fs::path& directory, StoredVersion* version) {

@@ -199,11 +199,18 @@ absl::StatusOr<std::string> Disk::ReadFile(const std::filesystem::path& path,
   return bytes;
 }
 
+static int64_t Nanoseconds(const struct timespec& time) {
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 absl::StatusOr<FileInfo> Disk::Stat(const std::filesystem::path& path) const {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return CannotRead("stat", path);
   if (!S_ISREG(info.st_mode)) return Damaged(path, "is no regular file");
-  return FileInfo{.bytes = info.st_size, .inode = info.st_ino};
+  return FileInfo{.bytes = info.st_size,
+                  .inode = info.st_ino,
+                  .modified_ns = Nanoseconds(info.st_mtim),
+                  .changed_ns = Nanoseconds(info.st_ctim)};
 }
 
 absl::StatusOr<std::vector<std::string>> Disk::ListDirectory(

@@ -53,6 +53,11 @@ absl::Status ErrnoStatus(int error, std::string_view what);
 struct FileInfo {
   int64_t bytes = 0;
   uint64_t inode = 0;  // which file it is, whatever its name
+  // When its content, and anything about it, was changed last; the kernel's, nanoseconds.
+  int64_t modified_ns = 0;
+  int64_t changed_ns = 0;
+
+  bool operator==(const FileInfo&) const = default;
 };
 
 class Disk {

@@ -83,12 +83,24 @@ absl::StatusOr<AdapterLayoutPtr> AdapterCatalog::LoadImage(const AdapterVersion&
   StoredVersion stored;
   stored.id = version.name;
   stored.version = version.version;
+  stored.config.sha256 = version.config_sha256;
+  stored.weights.sha256 = version.sha256;
+  LORAD_RETURN_IF_ERROR(Verify(stored, version.activity.get()));
   auto layout = parts_.images->Load(parts_.store->PathOf(stored), *version.facts, slab, pages);
   if (layout.ok()) return layout;
   return OfAdapter(absl::DataLossError(fmt::format("adapter \"{}\" version {} cannot be loaded: {}",
                                                    version.name, version.version,
                                                    std::string(layout.status().message()))),
                    "ADAPTER_CORRUPT", version.name);
+}
+
+// Hashes the files unless they are as they were when that was done last.
+absl::Status AdapterCatalog::Verify(const StoredVersion& stored, AdapterActivity* activity) const {
+  const auto stamp = parts_.store->StampOf(stored);
+  if (stamp.ok() && activity->IsVerified(*stamp)) return absl::OkStatus();
+  LORAD_RETURN_IF_ERROR(parts_.store->Verify(stored));
+  if (stamp.ok()) activity->SetVerified(*stamp);
+  return absl::OkStatus();
 }
 
 AdapterVersionPtr AdapterCatalog::MakeVersion(const StoredVersion& stored, AdapterFactsPtr facts) {

@@ -119,8 +119,8 @@ class AdapterCatalog {
   AdapterStore& store() const { return *parts_.store; }
   const TenantTable& tenants() const { return *parts_.tenants; }
 
-  // Reads the version's files again and writes its image into pages of `slab`. DataLoss if they are
-  // no longer what was checked.
+  // Reads the version's files again and writes its image into pages of `slab`. DataLoss
+  // ADAPTER_CORRUPT if they are no longer, to the bit, what was checked.
   absl::StatusOr<AdapterLayoutPtr> LoadImage(const AdapterVersion& version,
                                              const kernels::PageSlab& slab,
                                              std::span<const uint32_t> pages) const;
@@ -155,6 +155,7 @@ class AdapterCatalog {
   void LoseAliases(const std::string& id, const std::set<std::string>& lost);
   // Puts it into the directory, and tells of it.
   AdapterInfo Show(const StoredAdapter& stored, AdapterSettingsPtr settings, AdapterFactsPtr facts);
+  absl::Status Verify(const StoredVersion& stored, AdapterActivity* activity) const;
   // Tells the engine and the deleters what became of `old`. `next`: null if it was deleted.
   void LetGo(const Entry& old, const Entry* next);
   AdapterVersionPtr MakeVersion(const StoredVersion& stored, AdapterFactsPtr facts);

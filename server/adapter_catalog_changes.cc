@@ -48,7 +48,8 @@ std::optional<Expected> ExpectedOf(const std::optional<AdapterInfo>& now) {
 // `certain`: they are.
 bool SameFiles(const std::optional<AdapterInfo>& now, std::span<const DeclaredFile> files,
                bool certain) {
-  if (!now.has_value()) return false;
+  // Files that could not be loaded are to be replaced, also by what they should be.
+  if (!now.has_value() || !now->version->activity->LastError().empty()) return false;
   int64_t bytes = 0;
   for (const DeclaredFile& file : files) {
     const AdapterVersion& version = *now->version;

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "memory/adapter_cache.h"
+#include "memory/adapter_store.h"
 #include "scheduler/planner.h"
 #include "server/adapter_facts.h"
 
@@ -38,9 +39,20 @@ struct AdapterActivity {
     return last_error;
   }
 
+  // The loader's: how its files were when their hashes were found right.
+  void SetVerified(const AdapterStore::Stamp& stamp) {
+    const std::lock_guard lock(mutex);
+    verified = stamp;
+  }
+  bool IsVerified(const AdapterStore::Stamp& stamp) const {
+    const std::lock_guard lock(mutex);
+    return verified == stamp;
+  }
+
  private:
   mutable std::mutex mutex;
-  std::string last_error;  // why its last load failed; guarded by mutex
+  std::string last_error;          // why its last load failed; guarded by mutex
+  AdapterStore::Stamp verified{};  // guarded by mutex
 };
 
 struct AdapterVersion {

@@ -24,6 +24,7 @@ class AdaptersService final : public v1::Adapters::CallbackService {
     Engine* engine = nullptr;
     WorkQueue* work = nullptr;
     size_t page_bytes = 0;
+    Duration upload_idle_timeout = std::chrono::seconds(60);  // between two messages of an upload
   };
   explicit AdaptersService(Parts parts) : parts_(parts) {}
 

@@ -120,6 +120,10 @@ void AddVersionOptions(CLI::App& app, Config& c) {
                  "Of the pool, that pinned adapters may take together")
       ->capture_default_str()
       ->group("Adapters");
+  app.add_option("--upload-idle-timeout", c.upload_idle_timeout_s,
+                 "Seconds that a client may be silent in the middle of an upload")
+      ->capture_default_str()
+      ->group("Adapters");
   app.add_option("--adapter-wait-timeout", c.adapter_wait_timeout_s,
                  "Seconds that a request may wait for its adapter to be loaded")
       ->capture_default_str()
@@ -277,6 +281,7 @@ absl::Status ValidateConfig(const Config& c) {
   require(c.max_pinned_percent >= 0 && c.max_pinned_percent <= 100,
           "--max-pinned-percent: must be in [0, 100]");
   require(c.adapter_wait_timeout_s > 0, "--adapter-wait-timeout: must be positive");
+  require(c.upload_idle_timeout_s > 0, "--upload-idle-timeout: must be positive");
   RequireTenants(c, require);
   require(c.max_running >= 1 && c.max_running <= 4096, "--max-running: must be in [1, 4096]");
   require(c.max_waiting >= 1, "--max-waiting: must be positive");

@@ -40,6 +40,7 @@ struct Config {
   int keep_versions = 2;        // replaced ones, of each adapter
   int max_pinned_percent = 50;  // of the pool, that pinned adapters may take
   double adapter_wait_timeout_s = 30;
+  double upload_idle_timeout_s = 60;
 
   // Tenants.
   std::vector<std::string> tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME"

@@ -53,6 +53,10 @@ class WithoutReflection final : public grpc::ServerBuilderOption {
   }
 };
 
+Duration ToDuration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
 absl::Status Explain(std::string_view what, const absl::Status& status) {
   return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
 }
@@ -203,10 +207,8 @@ void Daemon::Parts::MakeEngine() {
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;
-  options.slow_reader_timeout = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(config.slow_reader_timeout_s));
-  options.adapter_wait_timeout = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(config.adapter_wait_timeout_s));
+  options.slow_reader_timeout = ToDuration(config.slow_reader_timeout_s);
+  options.adapter_wait_timeout = ToDuration(config.adapter_wait_timeout_s);
   options.share_base_prefixes = config.share_base_prefixes;
   options.validate_books = config.validate_books;
   loads = std::make_unique<WorkQueue>(config.loader_threads);
@@ -291,12 +293,13 @@ void Daemon::Parts::MakeServices() {
       .on_refused = [this](const RefusedRequest& request, const absl::Status& status) {
         observer->OnRefused(request, status);
       }});
-  adapters =
-      std::make_unique<AdaptersService>(AdaptersService::Parts{.catalog = catalog.get(),
-                                                               .watch = &watch,
-                                                               .engine = engine.get(),
-                                                               .work = changes.get(),
-                                                               .page_bytes = slab.page_bytes});
+  adapters = std::make_unique<AdaptersService>(
+      AdaptersService::Parts{.catalog = catalog.get(),
+                             .watch = &watch,
+                             .engine = engine.get(),
+                             .work = changes.get(),
+                             .page_bytes = slab.page_bytes,
+                             .upload_idle_timeout = ToDuration(config.upload_idle_timeout_s)});
   const auto now = std::chrono::system_clock::now();
   admin = std::make_unique<AdminService>(AdminService::Parts{
       .engine = engine.get(),

@@ -1,5 +1,11 @@
 #include "server/upload_call.h"
 
+#include <fmt/format.h>
+#include <grpcpp/alarm.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,16 +20,28 @@
 namespace lorad {
 namespace {
 
-// One read is in flight at a time, so its members need no lock.
+absl::Status Stalled(Duration patience) {
+  return WithReason(absl::DeadlineExceededError(fmt::format(
+                        "nothing of the upload arrived for {:g} seconds", Seconds(patience))),
+                    "UPLOAD_STALLED");
+}
+
+// One read is in flight at a time, so its members need no lock but those that the alarm looks at.
 class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest> {
  public:
   UploadCall(const AdaptersService::Parts& parts, grpc::CallbackServerContext* context,
              v1::Adapter* response)
-      : parts_(parts), context_(context), response_(response) {
-    StartRead(&message_);
+      : parts_(parts),
+        context_(context),
+        response_(response),
+        patience_(std::make_shared<Patience>()) {
+    patience_->call = this;
+    ReadOn();
+    patience_->WaitFor(parts.upload_idle_timeout);
   }
 
   void OnReadDone(bool ok) override {
+    if (!patience_->StopWaiting()) return;  // the client was given up
     if (!ok) {
       CommitOnWorkQueue();
       return;
@@ -35,13 +53,79 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
     } else if (!staged_.has_value()) {
       TakeStoredOnWorkQueue();
     } else {
-      StartRead(&message_);
+      ReadOn();
     }
   }
 
-  void OnDone() override { delete this; }
+  void OnDone() override {
+    patience_->End();
+    delete this;
+  }
 
  private:
+  // How long the client may be silent. Shared with the alarm, which may ring after the call's end.
+  struct Patience : std::enable_shared_from_this<Patience> {
+    std::mutex mutex;
+    UploadCall* call = nullptr;                   // guarded by mutex; null: it is over
+    bool waiting = false;                         // guarded by mutex: a message is expected
+    bool given_up = false;                        // guarded by mutex: the alarm ends the call
+    std::chrono::steady_clock::time_point since;  // guarded by mutex: it is expected
+    grpc::Alarm alarm;                            // guarded by mutex
+
+    void StartWaiting() {
+      const std::lock_guard lock(mutex);
+      waiting = true;
+      since = std::chrono::steady_clock::now();
+    }
+    // False: it was too late.
+    bool StopWaiting() {
+      const std::lock_guard lock(mutex);
+      waiting = false;
+      return !given_up;
+    }
+    void End() {
+      const std::lock_guard lock(mutex);
+      call = nullptr;
+      alarm.Cancel();
+    }
+    void WaitFor(Duration patience) {
+      const std::lock_guard lock(mutex);
+      Arm(patience, patience);
+    }
+
+   private:
+    // REQUIRES: mutex is held.
+    void Arm(Duration left, Duration patience) {
+      alarm.Set(std::chrono::system_clock::now() + left,
+                [self = shared_from_this(), patience](bool ok) {
+                  if (ok) self->Ring(patience);
+                });
+    }
+    void Ring(Duration patience) {
+      UploadCall* stalled = nullptr;
+      {
+        const std::lock_guard lock(mutex);
+        if (call == nullptr) return;
+        const auto silent = waiting ? std::chrono::steady_clock::now() - since : Duration{};
+        if (silent < patience) {
+          Arm(patience - silent, patience);
+          return;
+        }
+        given_up = true;
+        stalled = call;
+      }
+      // It lives: nobody but us ends it any more.
+      stalled->Finish(
+          ToGrpcStatus(AnswerChange(stalled->parts_, "upload", stalled->caller_, stalled->name_,
+                                    Stalled(patience), stalled->response_)));
+    }
+  };
+
+  void ReadOn() {
+    patience_->StartWaiting();
+    StartRead(&message_);
+  }
+
   absl::Status TakeHeader() {
     LORAD_ASSIGN_OR_RETURN(caller_, CallerOf(*context_));
     if (!message_.has_header()) return InvalidField("header", "must be the first message");
@@ -104,6 +188,7 @@ class UploadCall final : public grpc::ServerReadReactor<v1::UploadAdapterRequest
   std::vector<DeclaredFile> files_;
   bool preload_ = false;
   std::optional<StagedAdapter> staged_;  // if the files are wanted
+  const std::shared_ptr<Patience> patience_;
 };
 
 }  // namespace

@@ -219,6 +219,38 @@ TEST_F(BadUploadTest, WhatArrivesDamagedOrInPartIsRefused) {
             StatusCode::kCancelled);
 }
 
+// A client that holds an upload open and sends nothing: its half adapter does not stay for ever.
+TEST(SlowUploadTest, ASilentClientIsGivenUpAndASlowOneIsNot) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.Start({"--upload-idle-timeout", "0.4"}));
+  const auto staging = [&daemon] { return daemon.state_dir() + "/staging"; };
+  Messages half = GoodUpload("x", "sentiment");
+  half.pop_back();
+  const auto given_up = [&] {
+    EXPECT_TRUE(Eventually([&] { return !fs::is_empty(staging()); }));
+    EXPECT_TRUE(Eventually([&] { return fs::is_empty(staging()); }));
+  };
+  const absl::Status status =
+      UploadMessages(daemon.address(), half, UploadEnd::kHalfClose, given_up).status();
+  ExpectError(status, StatusCode::kDeadlineExceeded, "UPLOAD_STALLED", "");
+
+  // Longer than the limit in all, but never silent for so long.
+  Messages slow = GoodUpload("x", "sentiment");
+  const v1::UploadChunk weights = slow[2].chunk();
+  slow.pop_back();
+  const size_t part = weights.data().size() / 8 + 1;
+  for (size_t at = 0; at < weights.data().size(); at += part) {
+    auto* chunk = slow.emplace_back().mutable_chunk();
+    chunk->set_file_index(1);
+    chunk->set_offset(static_cast<int64_t>(at));
+    chunk->set_data(weights.data().substr(at, part));
+  }
+  const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(100)); };
+  const auto uploaded =
+      UploadMessages(daemon.address(), slow, UploadEnd::kHalfClose, nullptr, pause);
+  EXPECT_TRUE(uploaded.ok()) << uploaded.status();
+}
+
 struct FlawCase {
   Flaw flaw;
   StatusCode code;

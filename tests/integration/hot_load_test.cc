@@ -44,8 +44,8 @@ std::vector<std::string> SomePrompts() {
   return prompts;
 }
 
-// Waits until nothing runs; then no page may hold keys and values, and of the adapters only those
-// of `names` hold any.
+// Waits until nothing runs; then no page may hold keys and values of a sequence, and of the
+// adapters only those of `names` hold any.
 void ExpectNothingLeft(Client* client, const std::set<std::string>& names) {
   v1::Pool pool;
   EXPECT_TRUE(Eventually([&] {
@@ -66,7 +66,8 @@ void ExpectNothingLeft(Client* client, const std::set<std::string>& names) {
   EXPECT_EQ(stats->running_requests(), 0);
   EXPECT_EQ(stats->waiting_requests(), 0);
   EXPECT_EQ(stats->failed_total(), 0);
-  EXPECT_EQ(pool.total_pages(), pool.free_pages() + pool.kv_pages() + pool.adapter_pages());
+  EXPECT_EQ(pool.total_pages(),
+            pool.free_pages() + pool.kv_pages() + pool.kv_cached_pages() + pool.adapter_pages());
 }
 
 // Directories of versions under the store.

@@ -22,7 +22,8 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
 
 absl::StatusOr<v1::Adapter> UploadMessages(const std::string& address,
                                            const std::vector<v1::UploadAdapterRequest>& messages,
-                                           UploadEnd end, const std::function<void()>& before_end) {
+                                           UploadEnd end, const std::function<void()>& before_end,
+                                           const std::function<void()>& after_message) {
   const auto stub = v1::Adapters::NewStub(Connect(address));
   grpc::ClientContext context;
   Prepare(kPatient, /*tenant=*/"", &context);
@@ -30,6 +31,7 @@ absl::StatusOr<v1::Adapter> UploadMessages(const std::string& address,
   const auto writer = stub->UploadAdapter(&context, &adapter);
   for (const v1::UploadAdapterRequest& message : messages) {
     if (!writer->Write(message)) break;  // the status says why
+    if (after_message) after_message();
   }
   if (before_end) before_end();
   if (end == UploadEnd::kCancel) {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <map>
 #include <memory>
-#include <queue>
+#include <utility>
+#include <vector>
 
 #include "memory/base/check.h"
 #include "memory/unified_pool.h"
@@ -12,12 +14,8 @@
 namespace lorad::bench {
 namespace {
 
-constexpr int kPageTokens = 16;
-constexpr int kRanks[] = {8, 16, 32, 64};
-
 struct Running {
   const TracedRequest* request = nullptr;
-  double end_s = 0;
   PageList pages;
   PrefixCache::Lease lease;
 };
@@ -28,7 +26,7 @@ class Replayer {
       : machine_(machine), policy_(policy) {
     const auto adapter_pages = static_cast<uint32_t>(std::lround(pages * policy.adapter_share));
     const UnifiedPool::Options options{.page_tokens = kPageTokens,
-                                       .prefix_cache = !policy.drop_at_once};
+                                       .prefix_cache = policy.keep_prefixes};
     kv_ = std::make_unique<UnifiedPool>(pages - adapter_pages, 1, options);
     if (adapter_pages > 0) split_ = std::make_unique<UnifiedPool>(adapter_pages, 1, options);
     // Where nothing costs anything, the queue is plain LRU.
@@ -42,18 +40,12 @@ class Replayer {
       waiting_.push_back(&request);
       Admit();
     }
-    while (!running_.empty()) EndUntil(running_.top()->end_s);
+    while (!running_.empty()) EndUntil(running_.begin()->first);
     LORAD_CHECK(waiting_.empty());
     return result_;
   }
 
  private:
-  struct EndsLater {
-    bool operator()(const std::unique_ptr<Running>& a, const std::unique_ptr<Running>& b) const {
-      return a->end_s > b->end_s;
-    }
-  };
-
   static AdapterVersionId Id(const TracedRequest& r) {
     return static_cast<AdapterVersionId>(r.adapter) + 1;
   }
@@ -65,14 +57,14 @@ class Replayer {
   static uint32_t KvPages(size_t tokens) {
     return static_cast<uint32_t>((tokens + kPageTokens - 1) / kPageTokens);
   }
-  AdapterCache& adapters() { return (split_ ? *split_ : *kv_).adapters(); }
+  UnifiedPool& adapter_pool() { return split_ ? *split_ : *kv_; }
+  AdapterCache& adapters() { return adapter_pool().adapters(); }
 
   void EndUntil(double time) {
-    while (!running_.empty() && running_.top()->end_s <= time) {
-      auto running = std::move(const_cast<std::unique_ptr<Running>&>(running_.top()));
-      running_.pop();
-      now_ = running->end_s;
-      End(running.get());
+    while (!running_.empty() && running_.begin()->first <= time) {
+      auto first = running_.extract(running_.begin());
+      now_ = first.key();
+      End(&first.mapped());
       Admit();
     }
   }
@@ -87,31 +79,25 @@ class Replayer {
 
   bool Fits(const TracedRequest& r) {
     const PrefixCache::Found found = kv_->prefixes().Find(Scope(r), r.text, r.prompt_tokens - 1);
-    uint32_t kv = KvPages(r.text.size()) - found.pages + found.idle_pages;
-    uint32_t adapter =
-        adapters().IsIdle(Id(r)) || !adapters().IsResident(Id(r)) ? AdapterPages(r) : 0;
-    if (split_) {
-      LORAD_CHECK(AdapterPages(r) <= split_->pages().total_pages());
-      if (adapter > split_->available_pages()) return false;
-      adapter = 0;
-    }
-    LORAD_CHECK(KvPages(r.text.size()) + adapter <= kv_->pages().total_pages());
-    return kv + adapter <= kv_->available_pages();
+    // What is idle now and will not be, what is to be loaded, what is to be computed.
+    const uint32_t kv = KvPages(r.text.size()) - found.pages + found.idle_pages;
+    const bool in_use = adapters().IsResident(Id(r)) && !adapters().IsIdle(Id(r));
+    const uint32_t adapter = in_use ? 0 : AdapterPages(r);
+    if (!split_) return kv + adapter <= kv_->available_pages();
+    return kv <= kv_->available_pages() && adapter <= split_->available_pages();
   }
 
   void Start(const TracedRequest& r) {
-    auto running = std::make_unique<Running>();
-    running->request = &r;
-    running->pages = PageList(&kv_->pages(), PageUse::kKv);
+    Running running{.request = &r, .pages = PageList(&kv_->pages(), PageUse::kKv), .lease = {}};
     PrefixCache::Hit hit =
-        kv_->prefixes().Acquire(Scope(r), r.text, r.prompt_tokens - 1, &running->pages);
-    running->lease = std::move(hit.lease);
+        kv_->prefixes().Acquire(Scope(r), r.text, r.prompt_tokens - 1, &running.pages);
+    running.lease = std::move(hit.lease);
     const double load_s = LeaseAdapter(r);
-    const uint32_t fresh = KvPages(r.text.size()) - running->pages.size();
-    LORAD_CHECK(kv_->MakeRoom(fresh) && running->pages.Grow(fresh));
+    const uint32_t fresh = KvPages(r.text.size()) - running.pages.size();
+    LORAD_CHECK(kv_->MakeRoom(fresh) && running.pages.Grow(fresh));
     hit.copy_lease.Release();
     const auto prompt = std::span(r.text).first(static_cast<size_t>(r.prompt_tokens));
-    kv_->prefixes().Insert(Scope(r), prompt, false, &running->pages, &running->lease);
+    kv_->prefixes().Insert(Scope(r), prompt, false, &running.pages, &running.lease);
 
     const double prefill_s = (r.prompt_tokens - hit.tokens) * machine_.token_s;
     result_.prompt_tokens += static_cast<uint64_t>(r.prompt_tokens);
@@ -119,19 +105,18 @@ class Replayer {
     result_.prefill_s += prefill_s;
     result_.wait_s += now_ - r.start_s;
     const auto answer = static_cast<double>(r.text.size()) - r.prompt_tokens;
-    running->end_s = now_ + load_s + prefill_s + answer * machine_.step_s;
-    running_.push(std::move(running));
+    running_.emplace(now_ + load_s + prefill_s + answer * machine_.step_s, std::move(running));
   }
 
   double LeaseAdapter(const TracedRequest& r) {
     double load_s = 0;
-    ++result_.adapter_lookups;
+    ++result_.requests;
     if (adapters().IsResident(Id(r))) {
       ++result_.adapter_hits;
     } else {
       const uint32_t pages = AdapterPages(r);
       load_s = pages * machine_.adapter_page_s;
-      const uint32_t available = (split_ ? *split_ : *kv_).available_pages();
+      const uint32_t available = adapter_pool().available_pages();
       LORAD_CHECK(!adapters().BeginLoad(Id(r), pages, available, TimePoint{}).empty());
       adapters().FinishLoad(Id(r), policy_.lru ? 0 : load_s, TimePoint{});
       result_.load_s += load_s;
@@ -146,7 +131,7 @@ class Replayer {
     running->pages.Clear();
     running->lease.Release();
     adapters().Release(Id(r), TimePoint{});
-    if (policy_.drop_at_once && adapters().IsIdle(Id(r))) adapters().Retire(Id(r));
+    if (!policy_.keep_adapters && adapters().IsIdle(Id(r))) adapters().Retire(Id(r));
     (void)adapters().TakeEvicted();
   }
 
@@ -154,8 +139,7 @@ class Replayer {
   const Policy& policy_;
   std::unique_ptr<UnifiedPool> kv_, split_;  // split_: the adapters' part, if it is fixed
   std::deque<const TracedRequest*> waiting_;
-  std::priority_queue<std::unique_ptr<Running>, std::vector<std::unique_ptr<Running>>, EndsLater>
-      running_;
+  std::multimap<double, Running> running_;  // by their end
   double now_ = 0;
   Result result_;
 };

@@ -61,6 +61,7 @@ class RandomEngine {
     }
     if (operation % shape_.check_every == 0) Check();
     ExpectAskedBeforeStillHolds();
+    if (!texts_.empty() && Below(4) == 0) Ask();
   }
 
   // Ends everything; then nothing may be left.
@@ -91,7 +92,7 @@ class RandomEngine {
 
  private:
   static constexpr size_t kSlots = 5;  // adapters at one time
-  static constexpr size_t kScopesOfOne = 3;
+  static constexpr size_t kScopesOfOne = 4;
 
   struct Sequence {
     int scope = 0;
@@ -120,6 +121,7 @@ class RandomEngine {
     scopes_.push_back({.tenant = "a", .salt = "", .adapter = adapter, .weight = 1});
     scopes_.push_back({.tenant = "b", .salt = "", .adapter = adapter, .weight = 1});
     scopes_.push_back({.tenant = "a", .salt = "", .adapter = adapter, .weight = 0.5});
+    scopes_.push_back({.tenant = "a", .salt = "s", .adapter = adapter, .weight = 1});
   }
   void NewAdapter(size_t slot) {
     slots_[slot] = {.id = ++last_adapter_, .scope = static_cast<int>(scopes_.size())};
@@ -187,7 +189,6 @@ class RandomEngine {
 
     const PrefixCache::Found found = pool_.prefixes().Find(scope, tokens, static_cast<int>(limit));
     ASSERT_EQ(static_cast<size_t>(found.tokens), expected) << wanted;
-    asked_ = Asked{scope, tokens, static_cast<int>(limit), found, pool_.prefixes().epoch()};
     ASSERT_EQ(found.pages, whole);
     uint32_t idle = model_.IdleOnPath(sequence->scope, wanted.substr(0, whole * page_tokens));
 
@@ -212,6 +213,14 @@ class RandomEngine {
     CheckContents(*sequence);
     hits_ += whole > 0 ? 1 : 0;
     if (hit.copy_tokens > 0) CopyPage(sequence, copied_node, std::move(hit));
+  }
+
+  void Ask() {
+    const PrefixScope& scope = scopes_[Below(2) == 0 ? 0 : Below(scopes_.size())];
+    std::vector<int32_t> tokens = Tokens(texts_[Below(texts_.size())]);
+    const auto limit = static_cast<int>(tokens.size());
+    const PrefixCache::Found found = pool_.prefixes().Find(scope, tokens, limit);
+    asked_ = Asked{scope, std::move(tokens), limit, found, pool_.prefixes().epoch()};
   }
 
   // As long as the epoch is the same, so is the answer.

@@ -103,11 +103,13 @@ TEST_F(PrefixCacheTest, SharesWholePagesOfAnEarlierSequence) {
   EXPECT_EQ(hit.tokens, 8);
   EXPECT_THAT(second.pages.ids(), ElementsAre(first.pages.ids()[0], first.pages.ids()[1]));
   EXPECT_EQ(second.lease.pages(), 2u);
+  EXPECT_EQ(second.lease.shared_pages(), 2u);
   EXPECT_EQ(cache_.stats().hit_tokens, 8u);
   Check({&first.pages, &second.pages});
 
   first.Finish();
   EXPECT_EQ(cache_.unreferenced_pages(), 0u);
+  EXPECT_EQ(second.lease.shared_pages(), 0u);
   second.Finish();
   EXPECT_EQ(cache_.unreferenced_pages(), 2u);
   EXPECT_EQ(cache_.Find({}, T("aaaabbbbdddd"), kAll).idle_pages, 2u);
@@ -199,8 +201,10 @@ TEST_F(PrefixCacheTest, ALeaseGrowsWithItsSequence) {
   sequence.Finish();
   Insert(&sequence, "");
   EXPECT_EQ(cache_.unreferenced_pages(), 0u);
+  const uint64_t leased_epoch = cache_.epoch();
   moved = PrefixCache::Lease();
   EXPECT_EQ(cache_.unreferenced_pages(), 3u);
+  EXPECT_NE(cache_.epoch(), leased_epoch);  // Find would say that they are idle
 }
 
 TEST_F(PrefixCacheTest, ALongerTailTakesThePlaceOfAShorterOne) {
@@ -235,7 +239,9 @@ TEST_F(PrefixCacheTest, ALeasedTailIsNotReplaced) {
 TEST_F(PrefixCacheTest, EvictsABranchFromItsEnd) {
   Keep("aaaabbbbcccc");
   ASSERT_EQ(pool_.free_pages(), 29u);
+  const uint64_t epoch = cache_.epoch();
   EXPECT_TRUE(queue_.MakeRoom(30));
+  EXPECT_NE(cache_.epoch(), epoch);
   EXPECT_EQ(Tokens("aaaabbbbcccc"), 8);
   EXPECT_TRUE(queue_.MakeRoom(31));
   EXPECT_EQ(Tokens("aaaabbbbcccc"), 4);
