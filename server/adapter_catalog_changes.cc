@@ -340,9 +340,11 @@ void AdapterCatalog::LoseAliases(const std::string& id, const std::set<std::stri
   const AdapterInfo now = *Now(id);
   AdapterSettings settings = *now.settings;
   std::erase_if(settings.aliases, [&](const std::string& alias) { return lost.contains(alias); });
-  absl::StatusOr<std::string> text = NextText(settings);
-  absl::StatusOr<StoredAdapter> stored = text.status();
-  if (text.ok()) stored = parts_.store->UpdateSettings(id, *std::move(text), ExpectedOf(now));
+  const auto write = [&]() -> absl::StatusOr<StoredAdapter> {
+    LORAD_ASSIGN_OR_RETURN(std::string text, NextText(settings));
+    return parts_.store->UpdateSettings(id, std::move(text), ExpectedOf(now));
+  };
+  absl::StatusOr<StoredAdapter> stored = write();
   // If the disk is full the aliases have moved all the same: the winner's text has the greater
   // sequence, and a restart goes by that.
   if (!stored.ok()) stored = parts_.store->Get(id);

@@ -64,6 +64,71 @@ TEST(ConfigTest, FileAndCommandLineTogether) {
   std::filesystem::remove(path);
 }
 
+TEST(ConfigTest, TenantsHaveLimits) {
+  const auto parsed = Parse({"--model", "/tmp", "--tenant",
+                             "acme,max-adapters=10,max-bytes=1GiB,default-adapter=foo", "--tenant",
+                             "other", "--tenant-max-adapters", "5", "--tenant-max-bytes", "2MiB"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  const TenantTable tenants = std::get<Config>(parsed).Tenants();
+  EXPECT_EQ(
+      tenants.Of("acme"),
+      (TenantLimits{.max_adapters = 10, .max_bytes = int64_t{1} << 30, .default_adapter = "foo"}));
+  for (const char* tenant : {"other", "unnamed"}) {
+    EXPECT_EQ(tenants.Of(tenant), (TenantLimits{.max_adapters = 5, .max_bytes = 2 << 20}));
+  }
+  EXPECT_EQ(tenants.named().size(), 2u);
+}
+
+TEST(ConfigTest, DefaultsOfVersionsPinsAndPrefixes) {
+  const auto parsed = Parse({"--model", "/tmp"});
+  const Config& config = std::get<Config>(parsed);
+  EXPECT_EQ(config.keep_versions, 2);
+  EXPECT_EQ(config.max_pinned_percent, 50);
+  EXPECT_EQ(config.adapter_wait_timeout_s, 30);
+  EXPECT_TRUE(config.prefix_cache);
+  EXPECT_FALSE(config.share_base_prefixes);
+  EXPECT_EQ(config.Tenants().Of("acme"), TenantLimits());
+  const auto changed = Parse({"--model", "/tmp", "--keep-versions", "0", "--max-pinned-percent",
+                              "100", "--adapter-wait-timeout", "2.5", "--prefix-cache", "false",
+                              "--share-base-prefixes", "true"});
+  const Config& other = std::get<Config>(changed);
+  EXPECT_EQ(other.keep_versions, 0);
+  EXPECT_EQ(other.max_pinned_percent, 100);
+  EXPECT_EQ(other.adapter_wait_timeout_s, 2.5);
+  EXPECT_FALSE(other.prefix_cache);
+  EXPECT_TRUE(other.share_base_prefixes);
+}
+
+TEST(ConfigTest, EachBadOptionOfTenantsAndVersionsIsNamed) {
+  const std::pair<const char*, const char*> bad[] = {{"--keep-versions", "-1"},
+                                                     {"--max-pinned-percent", "101"},
+                                                     {"--adapter-wait-timeout", "0"},
+                                                     {"--tenant-max-adapters", "-1"},
+                                                     {"--tenant", "Acme"},
+                                                     {"--tenant", "acme,max-adapters=x"}};
+  for (const auto& [option, value] : bad) {
+    const auto parsed = Parse({"--model", "/tmp", option, value});
+    ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed)) << option << " " << value;
+    EXPECT_THAT(std::get<ExitNow>(parsed).text, HasSubstr(option)) << value;
+  }
+  const auto twice = Parse({"--model", "/tmp", "--tenant", "acme", "--tenant", "acme"});
+  ASSERT_TRUE(std::holds_alternative<ExitNow>(twice));
+  EXPECT_THAT(std::get<ExitNow>(twice).text, HasSubstr("twice"));
+}
+
+TEST(ConfigTest, TenantsMayStandInTheFile) {
+  const std::string path = std::filesystem::temp_directory_path() /
+                           ("lorad-tenants-test-" + std::to_string(::getpid()) + ".toml");
+  std::ofstream(path) << "model = \"/tmp\"\ntenant = [\"acme,max-adapters=10,max-bytes=1KiB\", "
+                         "\"other,default-adapter=foo\"]\n";
+  const auto parsed = Parse({"--config", path});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  const TenantTable tenants = std::get<Config>(parsed).Tenants();
+  EXPECT_EQ(tenants.Of("acme"), (TenantLimits{.max_adapters = 10, .max_bytes = 1024}));
+  EXPECT_EQ(tenants.Of("other").default_adapter, "foo");
+  std::filesystem::remove(path);
+}
+
 TEST(ConfigTest, HelpTeaches) {
   const auto parsed = Parse({"--help"});
   ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed));

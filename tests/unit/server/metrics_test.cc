@@ -1,0 +1,89 @@
+// The engine's reports as series: each number in its place.
+#include "server/metrics.h"
+
+#include <gtest/gtest.h>
+#include <prometheus/text_serializer.h>
+
+#include <map>
+#include <sstream>
+
+namespace lorad {
+namespace {
+
+// Every series without a histogram's, as it is written, with its value.
+std::map<std::string, double> Series(const Metrics& metrics) {
+  std::map<std::string, double> series;
+  std::istringstream lines(prometheus::TextSerializer().Serialize(metrics.registry()->Collect()));
+  for (std::string line; std::getline(lines, line);) {
+    const size_t space = line.rfind(' ');
+    if (line.starts_with('#') || space == std::string::npos) continue;
+    series[line.substr(0, space)] = std::stod(line.substr(space + 1));
+  }
+  return series;
+}
+
+TEST(MetricsTest, GaugesShowEveryStateOfThePool) {
+  Metrics metrics;
+  metrics.OnGauges({.running = 1,
+                    .waiting = 2,
+                    .pages_total = 100,
+                    .pages_free = 3,
+                    .pages_kv = 4,
+                    .pages_kv_cached = 5,
+                    .pages_adapter = 6,
+                    .pages_loading = 7,
+                    .pages_adapter_idle = 8,
+                    .pages_adapter_pinned = 9,
+                    .adapters_loading = 10,
+                    .adapters_resident = 11,
+                    .adapters_in_use = 12,
+                    .adapters_pinned = 13});
+  metrics.SetStoredAdapters(14);
+  const auto series = Series(metrics);
+  const std::pair<const char*, double> expected[] = {{"lorad_requests_running", 1},
+                                                     {"lorad_requests_waiting", 2},
+                                                     {"lorad_pool_pages{use=\"free\"}", 3},
+                                                     {"lorad_pool_pages{use=\"kv\"}", 4},
+                                                     {"lorad_pool_pages{use=\"kv_cached\"}", 5},
+                                                     {"lorad_pool_pages{use=\"adapter\"}", 6},
+                                                     {"lorad_pool_pages{use=\"loading\"}", 7},
+                                                     {"lorad_pool_pages_pinned", 9},
+                                                     {"lorad_adapters{state=\"loading\"}", 10},
+                                                     {"lorad_adapters{state=\"resident\"}", 11},
+                                                     {"lorad_adapters{state=\"in_use\"}", 12},
+                                                     {"lorad_adapters{state=\"pinned\"}", 13},
+                                                     {"lorad_adapters{state=\"stored\"}", 14}};
+  for (const auto& [name, value] : expected) EXPECT_EQ(series.at(name), value) << name;
+}
+
+TEST(MetricsTest, PrefixCacheCountersAddUp) {
+  Metrics metrics;
+  metrics.OnStep({.queried_tokens = 100, .cached_tokens = 60, .prefix_evictions = 3});
+  metrics.OnStep({.queried_tokens = 10, .cached_tokens = 1, .prefix_evictions = 4});
+  const auto series = Series(metrics);
+  EXPECT_EQ(series.at("lorad_prefix_cache_queried_tokens_total"), 110);
+  EXPECT_EQ(series.at("lorad_prefix_cache_hit_tokens_total"), 61);
+  EXPECT_EQ(series.at("lorad_prefix_cache_evicted_pages_total"), 7);
+  EXPECT_EQ(metrics.totals().cached_tokens, 61);
+  EXPECT_EQ(metrics.totals().prefix_evictions, 7);
+}
+
+// Their number must not grow with adapters, tenants or requests.
+TEST(MetricsTest, NoSeriesIsLabelledByAdapterTenantOrRequest) {
+  Metrics metrics;
+  const size_t before = Series(metrics).size();
+  for (int i = 0; i < 50; ++i) {
+    AdapterVersion version;
+    version.name = "acme/adapter-" + std::to_string(i);
+    metrics.OnAdapterLoad(version, std::chrono::seconds(1), absl::OkStatus());
+    GenerationRequest request;
+    request.tenant = "tenant-" + std::to_string(i);
+    request.request_id = "request-" + std::to_string(i);
+    metrics.OnFinish(request, StreamEnd());
+    metrics.OnRefused(absl::NotFoundError("there is no adapter x" + std::to_string(i)));
+  }
+  EXPECT_EQ(Series(metrics).size(), before);
+}
+
+}  // namespace
+}  // namespace lorad
