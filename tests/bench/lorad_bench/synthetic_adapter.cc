@@ -189,8 +189,8 @@ absl::Status UploadPart(Client* client, const v1::Model& model, const std::strin
 
 absl::StatusOr<std::vector<std::string>> EnsureAdapters(
     Client* client, const v1::Model& model, const std::string& prefix, int count,
-    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing) {
-  constexpr size_t kUploads = 4;  // at a time: they wait for the disk more than for anything else
+    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing,
+    size_t at_a_time) {
   if (ranks.empty()) return absl::InvalidArgumentError("--ranks: none given");
   const auto listed = client->ListAdapters();
   if (!listed.ok()) return listed.status();
@@ -206,11 +206,11 @@ absl::StatusOr<std::vector<std::string>> EnsureAdapters(
   }
   if (missing.empty()) return names;
   on_missing(static_cast<int>(missing.size()));
-  std::vector<absl::Status> results(kUploads);
+  std::vector<absl::Status> results(at_a_time);
   std::vector<std::thread> threads;
-  for (size_t part = 0; part < kUploads; ++part) {
+  for (size_t part = 0; part < at_a_time; ++part) {
     threads.emplace_back([&, part] {
-      results[part] = UploadPart(client, model, prefix, ranks, missing, part, kUploads);
+      results[part] = UploadPart(client, model, prefix, ranks, missing, part, at_a_time);
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -28,6 +28,7 @@ absl::Status WritePeftDirectory(const v1::Model& model, const SyntheticAdapter& 
 // over), uploading what is missing or has another rank. Their names.
 absl::StatusOr<std::vector<std::string>> EnsureAdapters(
     Client* client, const v1::Model& model, const std::string& prefix, int count,
-    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing);
+    const std::vector<int>& ranks, const std::function<void(int missing)>& on_missing,
+    size_t at_a_time = 4);
 
 }  // namespace lorad::bench

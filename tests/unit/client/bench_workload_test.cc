@@ -285,16 +285,18 @@ TEST(SyntheticAdapterTest, AModuleThatTheModelLacksIsRefused) {
 TEST(SyntheticAdapterTest, OnlyMissingAdaptersAreUploaded) {
   FakeServer server;
   auto& existing = server.adapters.adapters.emplace_back();
-  existing.set_name("bench-0");
+  existing.set_name("adapters/bench-0");
   existing.set_rank(8);
   Client client({.address = server.address()});
-  std::vector<std::string> uploaded;
-  const auto names = EnsureAdapters(&client, TinyModel(), "bench", 3, {8, 16},
-                                    [&](const std::string& id) { uploaded.push_back(id); });
+  int announced = 0;
+  const auto names = EnsureAdapters(
+      &client, TinyModel(), "bench", 3, {8, 16}, [&](int missing) { announced = missing; },
+      /*at_a_time=*/1);
   ASSERT_TRUE(names.ok()) << names.status();
   EXPECT_THAT(*names, ElementsAre("bench-0", "bench-1", "bench-2"));
-  EXPECT_THAT(uploaded, ElementsAre("bench-1", "bench-2"));
-  EXPECT_EQ(server.adapters.header.adapter_id(), "bench-2");
+  EXPECT_EQ(announced, 2);
+  EXPECT_THAT(server.adapters.changes(),
+              ElementsAre("UploadAdapter adapters/bench-1", "UploadAdapter adapters/bench-2"));
 }
 
 }  // namespace
