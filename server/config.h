@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memory/base/check.h"
 #include "server/tenants.h"
 
 namespace lorad {
@@ -67,7 +68,7 @@ struct Config {
   std::string log_format = "text";  // text, json
 
   bool check_only = false;
-  bool validate_books = false;
+  bool validate_books = kDebugBuild;
 
   // "foo=/path" of `adapters`, split.  REQUIRES: checked.
   std::vector<std::pair<std::string, std::string>> AdapterList() const;

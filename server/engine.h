@@ -24,6 +24,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "memory/base/check.h"
 #include "memory/unified_pool.h"
 #include "model/executor.h"
 #include "scheduler/planner.h"
@@ -45,8 +46,8 @@ struct EngineOptions {
   Duration adapter_wait_timeout = std::chrono::seconds(30);
   // Prompts of the base model may share pages across tenants.
   bool share_base_prefixes = false;
-  bool validate_books =
-      false;  // check every page, reference and table after every step (tests, debug builds)
+  // Check every page, reference and table after every step (tests, debug builds).
+  bool validate_books = kDebugBuild;
 };
 
 // Where the parts of an adapter's image lie in it; lives as long as the image.

@@ -13,3 +13,14 @@
       std::abort();                                                                          \
     }                                                                                        \
   } while (false)
+
+namespace lorad {
+
+// Whether checks run that are too slow for every day, such as proving all books after every step.
+#ifdef LORAD_DEBUG
+inline constexpr bool kDebugBuild = true;
+#else
+inline constexpr bool kDebugBuild = false;
+#endif
+
+}  // namespace lorad
