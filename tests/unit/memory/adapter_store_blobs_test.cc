@@ -231,6 +231,31 @@ TEST_F(StoreBlobsTest, ADamagedBlobIsNoSourceForTheNextUpload) {
   EXPECT_EQ(SeedOf(Open(), "b"), 1);
 }
 
+TEST_F(StoreBlobsTest, ManyThatFindADamagedBlobReplaceItOnce) {
+  AdapterStore& store = Open([](std::string_view operation, const fs::path& path) {
+    if (operation == "rename" && path.parent_path().filename() == "blobs") {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // till all have found it
+    }
+    return 0;
+  });
+  Put(&store, "a", 1).value();
+  std::string bad = WeightsOf(1);
+  bad[500] = static_cast<char>(bad[500] + 1);
+  WriteFile(Weights("a/1"), bad);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      const std::string id = fmt::format("b{}", t);
+      EXPECT_EQ(Put(&store, id, 1).status(), absl::OkStatus());
+      EXPECT_EQ(SeedOf(store, id), 1);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), SizeIs(1));
+  EXPECT_EQ(StatOf(Weights("b0/1")).st_nlink, 5u);  // all have one good file
+  ExpectBooksMatchDisk(store);
+}
+
 TEST_F(StoreBlobsTest, WhatOpenQuarantinesIsNotLinkedToAgain) {
   Open();
   Put(store_.get(), "a", 1).value();

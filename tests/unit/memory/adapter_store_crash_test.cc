@@ -124,7 +124,9 @@ TEST_F(StoreCrashTest, KilledWhileItRecovers) {
   };
   leave_work();
   const std::string expected = DescribeAll(Open());
-  const std::vector<std::string> quarantine = NamesIn(root_ / "quarantine");
+  const std::vector<std::string> quarantine = {"acme~bad.1",        "acme~bad.2",   "acme~bad.3",
+                                               "acme~bad.settings", "blob.unknown", "odd.settings"};
+  EXPECT_EQ(NamesIn(root_ / "quarantine"), quarantine);
   EXPECT_EQ(expected, fmt::format("a: {}\nodd: {}\n", Describe(4, {3, 2}, "kept", 5),
                                   Describe(8, {}, "", 1)));
   int kills = 0;
