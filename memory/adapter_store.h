@@ -175,6 +175,11 @@ class AdapterStore {
   // Reserves room for `bytes`, or says why there is none.
   absl::Status Reserve(int64_t bytes);
   std::filesystem::path NewName(const std::filesystem::path& directory);
+  // The hash of a file's bytes.
+  absl::StatusOr<std::string> HashOf(const std::filesystem::path& path) const;
+  // Takes the blob of `file` out of the way if its bytes are not what its name says, so that no
+  // version gets them. Reads it whole; takes write_mutex_ only to move it.
+  absl::Status RemoveDamagedBlob(const StoredFile& file);
 
   // The rest is called with write_mutex_ held.
 
@@ -187,10 +192,6 @@ class AdapterStore {
   bool IsKept(std::string_view id, int64_t version) const;
 
   // Makes the files of `version`, which lie in `directory`, links to their blobs; sets the inodes.
-  // Takes a blob out of the way whose bytes are not those of `file`, whose hash it is named by.
-  absl::Status RemoveDamagedBlob(const StoredFile& file);
-  // The hash of a file's bytes.
-  absl::StatusOr<std::string> HashOf(const std::filesystem::path& path) const;
   absl::Status LinkBlobs(const std::filesystem::path& directory, StoredVersion* version);
   absl::Status LinkBlob(const std::filesystem::path& path, StoredFile* file);
   // Takes away those blobs of `version` that are files of no version.

@@ -47,7 +47,7 @@ absl::StatusOr<StoredAdapter> AdapterStore::Commit(StagedAdapter staged, std::st
   }
   LORAD_RETURN_IF_ERROR(staged.CheckComplete());
   LORAD_RETURN_IF_ERROR(staged.Sync());  // the long part; others may write meanwhile
-  LORAD_RETURN_IF_ERROR(RemoveDamagedBlob(staged.config()));
+  LORAD_RETURN_IF_ERROR(RemoveDamagedBlob(staged.config()));  // long too, if there are blobs
   LORAD_RETURN_IF_ERROR(RemoveDamagedBlob(staged.weights()));
 
   const std::lock_guard write_lock(write_mutex_);
@@ -105,11 +105,17 @@ absl::Status AdapterStore::CheckCommit(std::string_view id, int64_t bytes,
 
 absl::Status AdapterStore::RemoveDamagedBlob(const StoredFile& file) {
   const fs::path blob = layout_.Blob(file.sha256);
+  const absl::StatusOr<FileInfo> found = disk_.Stat(blob);
+  if (!found.ok() || found->bytes != file.bytes) return absl::OkStatus();  // LinkBlob sees to that
   const absl::StatusOr<std::string> sha256 = HashOf(blob);
-  // What is there and no file, or has another size, LinkBlob sees for itself.
-  if (!sha256.ok() || *sha256 == file.sha256) return absl::OkStatus();
+  if (absl::IsNotFound(sha256.status())) return absl::OkStatus();  // it was removed meanwhile
+  if (sha256.ok() && *sha256 == file.sha256) return absl::OkStatus();
+  const bool is_unreadable = GetErrorDetail(sha256.status()).reason == "DISK_ERROR";
+  if (!sha256.ok() && !is_unreadable) return sha256.status();
+
   const std::lock_guard write_lock(write_mutex_);
-  if (absl::IsNotFound(disk_.Stat(blob).status())) return absl::OkStatus();  // another was quicker
+  const absl::StatusOr<FileInfo> there = disk_.Stat(blob);
+  if (!there.ok() || there->inode != found->inode) return absl::OkStatus();  // another was quicker
   LORAD_ASSIGN_OR_RETURN(const fs::path to, QuarantineName(layout_, "blob." + file.sha256));
   return disk_.Rename(blob, to);
 }

@@ -16,6 +16,13 @@
 #include "memory/base/status_macros.h"
 
 namespace lorad {
+namespace {
+
+int64_t Nanoseconds(const struct timespec& time) {
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+}  // namespace
 
 void UniqueFd::Close() {
   if (fd_ >= 0) ::close(fd_);
@@ -197,10 +204,6 @@ absl::StatusOr<std::string> Disk::ReadFile(const std::filesystem::path& path,
   std::string bytes;
   LORAD_RETURN_IF_ERROR(Read(fd, path, static_cast<size_t>(info.st_size), &bytes));
   return bytes;
-}
-
-static int64_t Nanoseconds(const struct timespec& time) {
-  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 absl::StatusOr<FileInfo> Disk::Stat(const std::filesystem::path& path) const {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <thread>
 
 #include "memory/adapter_store.h"
@@ -212,6 +213,24 @@ TEST_F(StoreBlobsTest, AfterQuarantineAnUploadOfTheSameBytesBringsGoodOnes) {
   ExpectBooksMatchDisk(*store_);
 }
 
+TEST_F(StoreBlobsTest, ADamagedBlobIsNoSourceForTheNextUpload) {
+  AdapterStore& store = Open();
+  Put(&store, "a", 1).value();
+  std::string bad = WeightsOf(1);
+  bad[500] = static_cast<char>(bad[500] + 1);  // nobody has noticed yet
+  WriteFile(Weights("a/1"), bad);
+  Put(&store, "b", 1).value();
+  EXPECT_EQ(SeedOf(store, "b"), 1);
+  EXPECT_EQ(SeedOf(store, "a"), -1);
+  EXPECT_EQ(ReadFile(Blob(WeightsOf(1))), WeightsOf(1));
+  EXPECT_EQ(ReadFile(root_ / "quarantine" / ("blob." + HashOf(WeightsOf(1)))), bad);
+  Put(&store, "c", 1).value();
+  EXPECT_EQ(InodeOf(Weights("b/1")), InodeOf(Weights("c/1")));
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), SizeIs(1));
+  ExpectBooksMatchDisk(store);
+  EXPECT_EQ(SeedOf(Open(), "b"), 1);
+}
+
 TEST_F(StoreBlobsTest, WhatOpenQuarantinesIsNotLinkedToAgain) {
   Open();
   Put(store_.get(), "a", 1).value();
@@ -226,27 +245,34 @@ TEST_F(StoreBlobsTest, WhatOpenQuarantinesIsNotLinkedToAgain) {
 
 // A blob whose last version is being removed may be just what a commit links to.
 TEST_F(StoreBlobsTest, RemovalAndLinkingDoNotMeet) {
-  AdapterStore& store = Open();
-  constexpr int kThreads = 4, kRounds = 60;
+  AdapterStore& store = Open([](std::string_view operation, const fs::path& path) {
+    // What was found out just now is a little old when it is acted upon.
+    const bool blob = path.parent_path().filename() == "blobs";
+    if (operation == "link" || (operation == "remove" && blob)) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    return 0;
+  });
+  constexpr int kThreads = 3, kRounds = 60;
   std::atomic<int> torn{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       const std::string id = fmt::format("tenant-{}/x", t);
       for (int round = 0; round < kRounds; ++round) {
-        EXPECT_EQ(Put(&store, id, round % 2).status(), absl::OkStatus());
-        torn += SeedOf(store, id) != round % 2;
-        if (round % 3 == 0) {
-          EXPECT_EQ(store.RemoveAll(id), absl::OkStatus());
-        }
+        const int seed = round % 10 == 0 ? 1 : 0;
+        EXPECT_EQ(Put(&store, id, seed).status(), absl::OkStatus());
+        torn += SeedOf(store, id) != seed;
+        EXPECT_TRUE(fs::exists(Blob(WeightsOf(seed))));
+        EXPECT_EQ(store.RemoveAll(id), absl::OkStatus());
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(torn, 0);
   ExpectBooksMatchDisk(store);
-  for (int t = 0; t < kThreads; ++t) store.RemoveAll(fmt::format("tenant-{}/x", t)).IgnoreError();
   EXPECT_THAT(NamesIn(root_ / "blobs"), IsEmpty());
+  EXPECT_THAT(NamesIn(root_ / "quarantine"), IsEmpty());  // nor was a good one taken for damaged
   EXPECT_EQ(store.stored_bytes(), 0);
 }
 

@@ -269,6 +269,19 @@ TEST_F(StoreFaultTest, ACommitThatWasVisibleForAMomentSpendsItsNumber) {
   EXPECT_EQ(store.stored_bytes(), 0);
 }
 
+TEST_F(StoreFaultTest, ANumberThatWasSpentStaysSpentWhenTheAdapterIsDeleted) {
+  bool fail = false;
+  AdapterStore& store = Open([&](std::string_view op, const fs::path& path) {
+    return fail && op == "sync_directory" && path.filename() == "a" ? EIO : 0;
+  });
+  Put(&store, "a", 1).value();
+  fail = true;
+  EXPECT_FALSE(Put(&store, "a", 2).ok());  // as version 2
+  fail = false;
+  EXPECT_EQ(store.RemoveAll("a"), absl::OkStatus());
+  EXPECT_EQ(Put(&Open(), "a", 3)->version, 3);
+}
+
 TEST_F(StoreFaultTest, AFullDiskFailsTheUploadAndServingGoesOn) {
   const int result = InChild([&] {
     std::signal(SIGXFSZ, SIG_IGN);

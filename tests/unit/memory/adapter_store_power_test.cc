@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <map>
 #include <random>
 
@@ -111,7 +112,7 @@ class StorePowerTest : public StoreTest {
  protected:
   // Runs `script`, and at each of its operations looks at what a power cut would leave. Returns how
   // many there were.
-  int CutAtEveryOperation(const Script& script) {
+  int CutAtEveryOperation(const Script& script, bool can_link = true) {
     SyncedTree tree(root_);
     KnownAdapters known;
     std::mt19937 random(5);
@@ -125,7 +126,7 @@ class StorePowerTest : public StoreTest {
         ++operation;
       }
       tree.Note(name, path);
-      return 0;
+      return name == "link" && !can_link ? EMLINK : 0;
     });
     script(
         &store, [&](const std::string& line) { Read(line, &known); },
@@ -149,6 +150,10 @@ class StorePowerTest : public StoreTest {
 
 TEST_F(StorePowerTest, CutAtEveryOperationOfVersionsThatComeAndGo) {
   EXPECT_GT(CutAtEveryOperation(VersionsComeAndGo), 120);
+}
+
+TEST_F(StorePowerTest, CutAtEveryOperationWhereFilesAreCopiedAndNotLinked) {
+  EXPECT_GT(CutAtEveryOperation(VersionsComeAndGo, /*can_link=*/false), 120);
 }
 
 TEST_F(StorePowerTest, CutAtEveryOperationOfSettingsAndOfANameThatIsUsedAgain) {

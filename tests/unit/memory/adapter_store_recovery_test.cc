@@ -1,8 +1,13 @@
 // What Open makes of a directory in which somebody or a crash left other things than it should.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "memory/adapter_store.h"
 #include "memory/base/error_detail.h"
@@ -186,6 +191,130 @@ TEST_F(StoreRecoveryTest, ADamagedRemovedThroughQuarantinesTheAdapter) {
     EXPECT_TRUE(Put(&store, "victim", 2).ok());
     store_.reset();
   }
+}
+
+TEST_F(StoreRecoveryTest, ADamagedKeptVersionGoesAloneAndTheOneBeforeItIsKept) {
+  Open();
+  for (int seed = 3; seed <= 5; ++seed) Put(store_.get(), "victim", seed).value();
+  EXPECT_EQ(Describe(*store_, "victim"), Describe(5, {4, 3}, "", 4));
+  store_.reset();
+  WriteFile(adapters_ / "victim/3/manifest.json", "{}");
+  AdapterStore& store = Open();
+  EXPECT_EQ(Describe(store, "victim"), Describe(5, {3, 2}, "", 4));
+  EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("quarantine/victim.3")));
+  ExpectBooksMatchDisk(store);
+  EXPECT_EQ(Describe(Open(), "victim"), Describe(5, {3, 2}, "", 4));
+  EXPECT_THAT(store_->recovery().quarantined, IsEmpty());
+}
+
+// What a manifest or the settings may be instead of what they should.
+std::vector<std::string> Garbage() {
+  return {"",
+          "{",
+          "null",
+          "[]",
+          "\"text\"",
+          std::string("\0\0\0", 3),
+          "\xff\xfe",
+          std::string(1 << 20, '['),
+          std::string(300'000, '['),
+          R"({"version": 1, "revision": -5, "settings": "x"})",
+          R"({"version": -1, "revision": 5, "settings": "x"})",
+          R"({"version": 1, "revision": 1e300, "settings": "x"})",
+          R"({"version": 1, "revision": 99999999999999999999, "settings": "x"})",
+          R"({"version": 1, "revision": 1000000000000001, "settings": "x"})",
+          R"({"version": 1, "revision": 5, "settings": {"x": 1}})",
+          R"({"version": 1, "revision": "5", "settings": "x"})",
+          R"({"version": true, "revision": 5, "settings": "x"})",
+          R"({"version": 1, "revision": 5})",
+          R"({"version": 2, "revision": 5, "settings": "of a version that is not there"})",
+          "{\"version\": 1, \"revision\": 5, \"settings\": \"\xc3\"}",
+          fmt::format(R"({{"version": 1, "revision": 5, "settings": "{}"}})",
+                      std::string(kMaxSettingsBytes + 1, 'x'))};
+}
+
+TEST_F(StoreRecoveryTest, DamagedSettingsAreQuarantinedAndTheAdapterStays) {
+  CommitOptions options = Replacing();
+  options.settings = "of the manifest";
+  Put(&Open(), "adapter", 7, options).value();
+  store_.reset();
+  const fs::path settings = adapters_ / "adapter/settings";
+  std::vector<std::function<void()>> plants;
+  for (const std::string& text : Garbage())
+    plants.push_back([&, text] { WriteFile(settings, text); });
+  plants.push_back([&] { fs::create_symlink("/etc/passwd", settings); });
+  plants.push_back([&] { fs::create_symlink(settings, settings); });
+  plants.push_back([&] { fs::create_directories(settings / "deep"); });
+  plants.push_back([&] { ASSERT_EQ(::mkfifo(settings.c_str(), 0600), 0); });
+  for (size_t i = 0; i < plants.size(); ++i) {
+    SCOPED_TRACE(i);
+    plants[i]();
+    AdapterStore& store = Open();
+    EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("adapter.settings")));
+    EXPECT_EQ(Describe(store, "adapter"), Describe(7, {}, "of the manifest", 1));
+    EXPECT_FALSE(fs::exists(fs::symlink_status(settings)));
+    EXPECT_THAT(Open().recovery().quarantined, IsEmpty());
+    store_.reset();
+  }
+  EXPECT_EQ(Open().UpdateSettings("adapter", "new")->revision, 2);
+  EXPECT_EQ(Describe(Open(), "adapter"), Describe(7, {}, "new", 2));
+}
+
+TEST_F(StoreRecoveryTest, HostileManifestsAreQuarantined) {
+  const std::string good = ReadFile(victim_ / "manifest.json");
+  std::vector<std::string> texts = Garbage();
+  for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
+           {"revision", "-1"},
+           {"revision", "0"},
+           {"revision", "\"1\""},
+           {"version", "-1"},
+           {"origin_version", "1"},
+           {"bytes", "-1"},
+           {"bytes", "9223372036854775807"},
+           {"sha256", "\"../../victim/1/manifest.json\""},
+           {"facts", "1"},
+           {"settings", "[]"}}) {
+    const size_t at = good.find('"' + name + "\": ") + name.size() + 4;
+    std::string text = good;
+    texts.push_back(text.replace(at, text.find_first_of(",\n", at) - at, value));
+  }
+  for (const std::string& text : texts) {
+    SCOPED_TRACE(text.substr(0, 400));
+    const int64_t version = Put(&Open(), "hostile", 3)->version;
+    store_.reset();
+    const fs::path path = adapters_ / "hostile" / std::to_string(version) / "manifest.json";
+    WriteFile(path, text);
+    AdapterStore& store = Open();
+    EXPECT_THAT(store.recovery().quarantined, ElementsAre(HasSubstr("quarantine/hostile")));
+    EXPECT_FALSE(Latest(store, "hostile").ok());
+    EXPECT_EQ(SeedOf(store, "good"), 1);
+    ExpectBooksMatchDisk(store);
+  }
+}
+
+TEST_F(StoreRecoveryTest, NumbersThatSomebodyPlantedNearTheEndLoseNothing) {
+  Open();
+  store_.reset();
+  fs::rename(victim_, adapters_ / "victim/1000000000000000");
+  std::string manifest = ReadFile(adapters_ / "victim/1000000000000000/manifest.json");
+  manifest.replace(manifest.find("\"version\": 1"), 12, "\"version\": 1000000000000000");
+  WriteFile(adapters_ / "victim/1000000000000000/manifest.json", manifest);
+  WriteFile(adapters_ / "good/settings",
+            R"({"version": 1, "revision": 1000000000000000, "settings": "last"})");
+  AdapterStore& store = Open();
+  EXPECT_EQ(SeedOf(store, "victim"), 2);
+  // What would not be read again is refused.
+  for (const absl::Status& status :
+       {Put(&store, "victim", 3).status(), store.UpdateSettings("good", "x").status(),
+        Put(&store, "good", 3).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(Reason(status), "NUMBERS_EXHAUSTED");
+  }
+  EXPECT_EQ(Describe(Open(), "good"), Describe(1, {}, "last", 1'000'000'000'000'000));
+  EXPECT_EQ(SeedOf(*store_, "victim"), 2);
+  ExpectBooksMatchDisk(*store_);
+  EXPECT_EQ(store_->RemoveAll("good"), absl::OkStatus());
+  EXPECT_EQ(Put(store_.get(), "good", 3)->version, 2);
 }
 
 TEST_F(StoreRecoveryTest, UnknownThingsAreQuarantinedAndAllElseIsServed) {
