@@ -1,4 +1,4 @@
-// Versions, settings, pins, watching and tenants, through the wire.
+// Tenants, pins and watching, through the wire: what callers see, may do, and are told.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -150,33 +150,6 @@ TEST_F(TenantsTest, LimitsAndDefaultsAreThoseOfTheConfiguration) {
   EXPECT_EQ((*tenants)[1].max_stored_bytes(), 0);
 }
 
-TEST_F(TenantsTest, OldVersionsAnswerAndComeBack) {
-  Start({"--keep-versions", "1"});
-  ASSERT_TRUE(Upload(operator_.get(), "foo", "json").ok());
-  const Answer json = Ask(operator_.get(), Greedy("foo", "json"));
-  ASSERT_TRUE(Upload(operator_.get(), "foo", "arith").ok());
-  const Answer old = Ask(operator_.get(), Greedy("foo@1", "json"));
-  ASSERT_TRUE(old.status.ok()) << old.status;
-  EXPECT_TRUE(old.SameOutput(json));
-  EXPECT_EQ(old.finish.adapter_version(), 1);
-  v1::RollbackAdapterRequest rollback;
-  rollback.set_name("foo");
-  const auto back = operator_->RollbackAdapter(rollback);
-  ASSERT_TRUE(back.ok()) << back.status();
-  EXPECT_EQ(back->version(), 3);
-  EXPECT_EQ(back->origin_version(), 1);
-  EXPECT_TRUE(Ask(operator_.get(), Greedy("foo", "json")).SameOutput(json));
-  EXPECT_EQ(RunsOn(operator_.get(), "foo@1"), "VERSION_NOT_FOUND");
-  const auto versions = operator_->ListAdapterVersions("foo");
-  ASSERT_TRUE(versions.ok());
-  ASSERT_EQ(versions->size(), 2u);
-  EXPECT_EQ((*versions)[0].version(), 3);
-  EXPECT_EQ((*versions)[1].version(), 2);
-  rollback.set_etag((*versions)[1].etag());
-  EXPECT_TRUE(operator_->RollbackAdapter(rollback).ok()) << "an etag is the adapter's";
-  EXPECT_EQ(ReasonOf(operator_->RollbackAdapter(rollback).status()), "ETAG_MISMATCH");
-}
-
 TEST_F(TenantsTest, APinnedAdapterIsLoadedAndStays) {
   Start({"--pool-bytes", "2560KiB", "--max-pinned-percent", "30"});
   const auto made = Upload(operator_.get(), "pinned", "json", Pinned());
@@ -208,25 +181,6 @@ TEST_F(TenantsTest, APinnedAdapterIsLoadedAndStays) {
   Start({"--pool-bytes", "2560KiB", "--max-pinned-percent", "30"});
   EXPECT_TRUE(Eventually(
       [this] { return operator_->GetAdapter("pinned")->state() == v1::Adapter::RESIDENT; }));
-}
-
-TEST_F(TenantsTest, FitSaysHowManyMoreTheEmptyPoolTakes) {
-  Start();
-  v1::GetFitRequest request;
-  request.set_rank(8);
-  request.set_sequence_tokens(100);
-  const auto fit = acme_->GetFit(request);
-  ASSERT_TRUE(fit.ok()) << fit.status();
-  const auto pool = operator_->GetPool(0);
-  EXPECT_GT(fit->adapter_pages(), 0);
-  EXPECT_EQ(fit->adapters_in_pool(), pool->total_pages() / fit->adapter_pages());
-  EXPECT_EQ(fit->adapters_in_free_pages(), pool->free_pages() / fit->adapter_pages());
-  EXPECT_EQ(fit->sequence_pages(), (100 + pool->page_tokens() - 1) / pool->page_tokens());
-  EXPECT_EQ(fit->sequences_in_pool(), pool->total_pages() / fit->sequence_pages());
-  request.add_target_modules("q_proj");
-  EXPECT_LT(acme_->GetFit(request)->adapter_image_bytes(), fit->adapter_image_bytes());
-  request.set_sequence_tokens(1 << 20);
-  EXPECT_EQ(GetErrorDetails(acme_->GetFit(request).status()).fields[0].field, "sequence_tokens");
 }
 
 // ---- Watching ----
