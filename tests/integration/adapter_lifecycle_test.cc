@@ -1,15 +1,12 @@
-// Adapters as resources, through a real daemon: settings and etags, versions and rollback, aliases,
-// pins, tenants and their limits, the watch, what fits, and a directory kept in step by loractl.
+// Adapters as resources, through a real daemon: etags, versions and rollback, equal files, what
+// fits, and a directory kept in step by loractl. Tenants, pins and the watch are in
+// tenants_test.cc.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <condition_variable>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "client/error.h"
@@ -37,17 +34,14 @@ std::string ReasonOf(const absl::Status& status) { return GetErrorDetails(status
 
 class LifecycleTest : public ::testing::Test {
  protected:
-  void Start(std::vector<std::string> options = {}) {
-    options.insert(options.end(), {"--tenant", "acme,max-adapters=2,default-adapter=calc"});
+  void Start(const std::vector<std::string>& options = {}) {
     ASSERT_TRUE(daemon_.Start(options));
     operator_ = std::make_unique<Client>(ClientOptions{.address = daemon_.address()});
     acme_ = std::make_unique<Client>(ClientOptions{.address = daemon_.address(), .tenant = "acme"});
-    other_ =
-        std::make_unique<Client>(ClientOptions{.address = daemon_.address(), .tenant = "other"});
   }
 
   DaemonProcess daemon_;
-  std::unique_ptr<Client> operator_, acme_, other_;
+  std::unique_ptr<Client> operator_, acme_;
 };
 
 TEST_F(LifecycleTest, VersionsCanBeAskedForAndRolledBack) {
@@ -126,59 +120,6 @@ TEST_F(LifecycleTest, TheSameFilesAgainAreNoNewVersion) {
   }
 }
 
-TEST_F(LifecycleTest, TenantsSeeAndChangeOnlyWhatIsTheirs) {
-  Start();
-  ASSERT_TRUE(Upload(operator_.get(), "public", "json").ok());
-  ASSERT_TRUE(Upload(acme_.get(), "calc", "arith").ok());
-  EXPECT_EQ(operator_->GetAdapter("acme/calc")->tenant(), "acme");
-  EXPECT_EQ(acme_->ListAdapters()->size(), 2U);
-  EXPECT_EQ(other_->ListAdapters()->size(), 1U);
-
-  // The tenant's default adapter, the base model all the same, its own name before a public one.
-  EXPECT_EQ(TaskAnswer(acme_.get(), "", "arith"), Expected("arith"));
-  EXPECT_EQ(TaskAnswer(acme_.get(), "-", "arith"), TaskAnswer(operator_.get(), "", "arith"));
-  ASSERT_TRUE(Upload(acme_.get(), "public", "sort").ok());
-  EXPECT_EQ(TaskAnswer(acme_.get(), "public", "sort"), Expected("sort"));
-  EXPECT_EQ(TaskAnswer(other_.get(), "public", "json"), Expected("json"));
-
-  const absl::Status full = Upload(acme_.get(), "third", "json").status();
-  EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
-  EXPECT_EQ(ReasonOf(full), "TENANT_TOO_MANY_ADAPTERS");
-  for (const char* name : {"acme/calc", "calc"}) {
-    const absl::Status hidden = Ask(other_.get(), GreedyRequest(name, "a", 1)).status;
-    EXPECT_TRUE(absl::IsNotFound(hidden)) << hidden;
-    EXPECT_TRUE(absl::IsNotFound(other_->GetAdapter(name).status()));
-  }
-  EXPECT_EQ(ReasonOf(other_->DeleteAdapter("public", false)), "NOT_YOURS");
-  EXPECT_EQ(ReasonOf(other_->GetPool(0).status()), "OPERATOR_ONLY");
-  EXPECT_TRUE(Ask(acme_.get(), GreedyRequest("calc", "1 + 1 =", 2)).status.ok());
-}
-
-TEST_F(LifecycleTest, PinsStayAndAreBounded) {
-  Start({"--pool-bytes", "1536KiB", "--max-pinned-percent", "45"});
-  ASSERT_TRUE(Upload(operator_.get(), "kept", "sentiment").ok());
-  ASSERT_TRUE(Upload(operator_.get(), "large", "json").ok());
-  v1::UpdateAdapterRequest pin;
-  pin.set_name("kept");
-  pin.mutable_settings()->set_pinned(true);
-  pin.mutable_update_mask()->add_paths("pinned");
-  ASSERT_TRUE(operator_->UpdateAdapter(pin).ok());
-  EXPECT_TRUE(
-      Eventually([&] { return operator_->GetAdapter("kept")->state() == v1::Adapter::RESIDENT; }));
-  for (const char* demo : {"arith", "reverse", "redact", "sort"}) {
-    ASSERT_TRUE(Upload(operator_.get(), demo, demo).ok());
-    EXPECT_TRUE(Ask(operator_.get(), GreedyRequest(demo, "a", 3)).status.ok());
-    EXPECT_EQ(operator_->GetAdapter("kept")->state(), v1::Adapter::RESIDENT);
-  }
-  EXPECT_GT(daemon_.Metrics().at("lorad_adapter_evictions_total"), 0);
-  pin.set_name("large");
-  const auto second = operator_->UpdateAdapter(pin);
-  EXPECT_TRUE(second.ok()) << second.status();
-  pin.set_name("arith");
-  const absl::Status third = operator_->UpdateAdapter(pin).status();
-  EXPECT_EQ(ReasonOf(third), "PINNED_TOO_MUCH") << third;
-}
-
 TEST_F(LifecycleTest, WhatFitsIsWhatFits) {
   Start({"--pool-bytes", "4MiB"});
   v1::GetFitRequest request;
@@ -190,57 +131,6 @@ TEST_F(LifecycleTest, WhatFitsIsWhatFits) {
   EXPECT_EQ(fit->adapters_in_pool(), pool->total_pages() / fit->adapter_pages());
   EXPECT_EQ(fit->adapters_in_free_pages(), pool->free_pages() / fit->adapter_pages());
   EXPECT_EQ(fit->sequences_in_pool(), pool->total_pages() / fit->sequence_pages());
-}
-
-// The events of a watch, as text.
-class WatchLog {
- public:
-  WatchLog(Client* client, const std::map<std::string, std::string>& labels)
-      : thread_([this, client, labels] {
-          status_ = client->WatchAdapters(labels, [this](const v1::WatchAdaptersResponse& event) {
-            const std::lock_guard lock(mutex_);
-            log_ += fmt::format("{} {}\n", v1::WatchAdaptersResponse::Type_Name(event.type()),
-                                event.adapter().name());
-            return !stop_.load();
-          });
-        }) {}
-  ~WatchLog() { thread_.join(); }
-  void StopAtNextEvent() { stop_.store(true); }
-  bool Has(const std::string& line) {
-    const std::lock_guard lock(mutex_);
-    return log_.find(line + "\n") != std::string::npos;
-  }
-  std::string Text() {
-    const std::lock_guard lock(mutex_);
-    return log_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::string log_;  // guarded by mutex_
-  std::atomic<bool> stop_{false};
-  absl::Status status_;
-  std::thread thread_;
-};
-
-TEST_F(LifecycleTest, AWatchTellsOfEveryChangeThatItsCallerMaySee) {
-  Start();
-  ASSERT_TRUE(Upload(acme_.get(), "mine", "arith").ok());
-  WatchLog all(operator_.get(), {}), others(other_.get(), {});
-  for (WatchLog* watch : {&all, &others}) {
-    ASSERT_TRUE(Eventually([&] { return watch->Has("SYNCED "); })) << watch->Text();
-  }
-  EXPECT_TRUE(all.Has("INITIAL adapters/acme/mine"));
-  ASSERT_TRUE(Upload(operator_.get(), "public", "json").ok());
-  ASSERT_TRUE(acme_->DeleteAdapter("mine", false).ok());
-  EXPECT_TRUE(Eventually([&] {
-    return all.Has("DELETED adapters/acme/mine") && others.Has("CHANGED adapters/public");
-  })) << all.Text();
-  all.StopAtNextEvent();
-  others.StopAtNextEvent();
-  ASSERT_TRUE(operator_->DeleteAdapter("public", false).ok());
-  EXPECT_TRUE(Eventually([&] { return others.Has("DELETED adapters/public"); }));
-  EXPECT_EQ(others.Text().find("acme"), std::string::npos) << others.Text();
 }
 
 TEST_F(LifecycleTest, LoractlKeepsADirectoryInStep) {
