@@ -1,6 +1,7 @@
 // The power goes, at every disk operation of a script. A kill leaves all that was done; a power cut
 // leaves what was synced, and of the rest anything: here none of it, or for each directory and file
 // by chance. What was acknowledged must be there all the same.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@ class SyncedTree {
 
   // To be called before each operation of the store.
   void Note(std::string_view operation, const fs::path& path) {
-    if (operation == "sync") files_[StatOf(path).st_ino] = ReadFile(path);
+    if (operation == "sync") NoteFile(path);
     if (operation == "sync_directory" && path != root_.parent_path()) NoteDirectory(path);
     if (operation == "sync_filesystem") NoteAll(root_);
   }
@@ -56,14 +57,22 @@ class SyncedTree {
     for (const std::string& name : NamesIn(directory)) names[name] = StatOf(directory / name);
     return names;
   }
-  void NoteDirectory(const fs::path& path) { directories_[StatOf(path).st_ino] = NamesOf(path); }
+  void NoteDirectory(const fs::path& path) { directories_[Hold(path)] = NamesOf(path); }
+  void NoteFile(const fs::path& path) { files_[Hold(path)] = ReadFile(path); }
+  // Its inode, which no other file gets from here on: on a disk, too, a file's inode is used again
+  // only when the file's removal is durable.
+  ino_t Hold(const fs::path& path) {
+    const ino_t inode = StatOf(path).st_ino;
+    if (!held_.contains(inode)) held_[inode] = UniqueFd(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    return inode;
+  }
   void NoteAll(const fs::path& directory) {
     NoteDirectory(directory);
     for (const auto& [name, info] : NamesOf(directory)) {
       if (S_ISDIR(info.st_mode)) {
         NoteAll(directory / name);
       } else {
-        files_[info.st_ino] = ReadFile(directory / name);
+        NoteFile(directory / name);
       }
     }
   }
@@ -106,6 +115,7 @@ class SyncedTree {
   const fs::path root_;
   std::map<ino_t, Names> directories_;  // as they were synced last
   std::map<ino_t, std::string> files_;
+  std::map<ino_t, UniqueFd> held_;
 };
 
 class StorePowerTest : public StoreTest {
