@@ -88,7 +88,8 @@ Metrics::Metrics()
                                  "Prompt tokens of requests that ended")),
       output_tokens_(MakeCounter(*registry_, "lorad_output_tokens_total", "Tokens generated")),
       preemptions_(MakeCounter(*registry_, "lorad_preemptions_total",
-                               "Running sequences that lost their pages and are computed again")),
+                               "Running sequences that gave up their place; they go on from what "
+                               "is left of their pages")),
       evictions_(MakeCounter(*registry_, "lorad_adapter_evictions_total",
                              "Idle adapters evicted from the pool")),
       prefix_queried_(MakeCounter(*registry_, "lorad_prefix_cache_queried_tokens_total",
