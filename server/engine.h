@@ -179,6 +179,7 @@ class Engine {
   void LeaveAdapter(const AdapterVersion& version);
   void RetireNow(AdapterVersionId id);
   void NoteDepartures();
+  void ForgetHeld(AdapterVersionId id);
   void MeasureTokenCost();
 
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
@@ -205,6 +206,7 @@ class Engine {
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;  // to be loaded without a request
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
   absl::flat_hash_map<AdapterVersionId, Held> held_;  // what is loading or resident
+  uint64_t image_bytes_ = 0;                          // of all of them
   absl::flat_hash_map<AdapterVersionId, int> users_;  // unfinished requests of a version
   absl::flat_hash_set<AdapterVersionId> pinned_;      // wanted in the pool, there or not
   absl::flat_hash_set<AdapterVersionId> retiring_;    // to be retired when their last user ends

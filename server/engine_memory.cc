@@ -135,6 +135,7 @@ bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
                         .image_bytes = version->image_bytes,
                         .layout = nullptr,
                         .activity = version->activity};
+  image_bytes_ += version->image_bytes;
   version->activity->state.store(AdapterState::kLoading);
   if (parts_.observer != nullptr) parts_.observer->OnAdapterState(version->name);
   std::vector<uint32_t> copy(pages.begin(), pages.end());
@@ -177,7 +178,7 @@ void Engine::Handle(LoadedMessage message) {
     }
   } else {
     pool_.adapters().AbortLoad(id);
-    held_.erase(id);
+    ForgetHeld(id);
     activity.state.store(AdapterState::kStored);
     activity.SetLastError(std::string(message.layout.status().message()));
     FailWaitingFor(id, message.layout.status());
@@ -254,8 +255,15 @@ void Engine::NoteDepartures() {
     if (held == held_.end()) continue;
     held->second.activity->state.store(AdapterState::kStored);
     if (parts_.observer != nullptr) parts_.observer->OnAdapterState(held->second.name);
-    held_.erase(held);
+    ForgetHeld(id);
   }
+}
+
+void Engine::ForgetHeld(AdapterVersionId id) {
+  const auto held = held_.find(id);
+  LORAD_CHECK(held != held_.end());
+  image_bytes_ -= held->second.image_bytes;
+  held_.erase(held);
 }
 
 // What a step says of the cost of computing prompts again: eviction weighs by it.

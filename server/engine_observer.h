@@ -35,6 +35,9 @@ struct GaugeReport {
            pages_loading = 0;
   uint32_t pages_adapter_idle = 0;    // of pages_adapter: can be had at once
   uint32_t pages_adapter_pinned = 0;  // of pages_adapter
+  // Bytes of pages that hold nothing: of keys and values, slots of running sequences that no token
+  // has yet; of adapters, ends of images and of pages that no row fits in.
+  uint64_t waste_kv_bytes = 0, waste_adapter_bytes = 0;
   uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0, adapters_pinned = 0;
 };
 

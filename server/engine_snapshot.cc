@@ -20,6 +20,12 @@ std::string_view TenantOfAdapter(std::string_view name) {
 GaugeReport Engine::Gauges() const {
   const AdapterCache::Stats stats = pool_.adapters().stats();
   const UnifiedPool::States pages = pool_.states();
+  const size_t page_bytes = pool_.pages().page_bytes();
+  const auto page_tokens = static_cast<uint64_t>(options_.policy.page_tokens);
+  uint64_t unused_tokens = 0;
+  for (const auto& s : running_) {
+    unused_tokens += s->pages.size() * page_tokens - static_cast<uint64_t>(s->computed);
+  }
   return {.running = static_cast<int>(running_.size()),
           .waiting = static_cast<int>(waiting_.size()),
           .pages_total = pages.total,
@@ -30,6 +36,8 @@ GaugeReport Engine::Gauges() const {
           .pages_loading = pages.loading,
           .pages_adapter_idle = pool_.adapters().evictable_pages(),
           .pages_adapter_pinned = stats.pinned_pages,
+          .waste_kv_bytes = unused_tokens * (page_bytes / page_tokens),
+          .waste_adapter_bytes = (pages.adapter + pages.loading) * page_bytes - image_bytes_,
           .adapters_loading = stats.loading,
           .adapters_resident = stats.resident,
           .adapters_in_use = stats.leased,
@@ -62,9 +70,6 @@ EngineSnapshot Engine::TakeSnapshot() const {
   }
   for (const auto& s : running_) {
     tenants[s->request->tenant].kv_pages += s->pages.size();
-    snapshot.kv_unused_tokens +=
-        uint64_t{s->pages.size()} * static_cast<uint64_t>(options_.policy.page_tokens) -
-        static_cast<uint64_t>(s->computed);
     if (s->adapter() == nullptr) continue;
     EngineSnapshot::Adapter& row = adapters[s->adapter()->id];  // leased: it is there
     ++row.running;

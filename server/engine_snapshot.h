@@ -36,7 +36,6 @@ struct EngineSnapshot {
   GaugeReport gauges;
   std::vector<Adapter> adapters;        // those that hold pages
   std::vector<Tenant> tenants;          // those that hold pages, the most first
-  uint64_t kv_unused_tokens = 0;        // slots of running sequences' pages that hold no token yet
   double seconds_per_token = 0;         // measured: of computing a prompt's token
   double seconds_per_adapter_page = 0;  // measured: of loading an adapter's page
   bool draining = false;

@@ -63,6 +63,9 @@ const char* Outcome(absl::StatusCode code, FinishReason reason) {
 
 constexpr char kPagesName[] = "lorad_pool_pages";
 constexpr char kPagesHelp[] = "Pages of the pool by use";
+constexpr char kWasteName[] = "lorad_pool_waste_bytes";
+constexpr char kWasteHelp[] =
+    "Bytes of pages in use that hold nothing: slots without a token, ends of adapter images";
 constexpr char kAdaptersName[] = "lorad_adapters";
 constexpr char kAdaptersHelp[] =
     "Adapters by state; stored counts all, resident includes those in use and those pinned";
@@ -137,6 +140,8 @@ Metrics::Metrics()
       pages_loading_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "loading"}})),
       pages_pinned_(MakeGauge(*registry_, "lorad_pool_pages_pinned",
                               "Of the pages of adapters, those of pinned ones")),
+      waste_kv_(MakeGauge(*registry_, kWasteName, kWasteHelp, {{"use", "kv"}})),
+      waste_adapter_(MakeGauge(*registry_, kWasteName, kWasteHelp, {{"use", "adapter"}})),
       adapters_stored_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "stored"}})),
       adapters_loading_(
           MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "loading"}})),
@@ -200,6 +205,8 @@ void Metrics::OnGauges(const GaugeReport& report) {
   pages_adapter_.Set(report.pages_adapter);
   pages_loading_.Set(report.pages_loading);
   pages_pinned_.Set(report.pages_adapter_pinned);
+  waste_kv_.Set(static_cast<double>(report.waste_kv_bytes));
+  waste_adapter_.Set(static_cast<double>(report.waste_adapter_bytes));
   adapters_loading_.Set(report.adapters_loading);
   adapters_resident_.Set(report.adapters_resident);
   adapters_in_use_.Set(report.adapters_in_use);

@@ -88,6 +88,8 @@ class Metrics final : public EngineObserver {
   prometheus::Gauge& pages_adapter_;
   prometheus::Gauge& pages_loading_;
   prometheus::Gauge& pages_pinned_;
+  prometheus::Gauge& waste_kv_;
+  prometheus::Gauge& waste_adapter_;
   prometheus::Gauge& adapters_stored_;
   prometheus::Gauge& adapters_loading_;
   prometheus::Gauge& adapters_resident_;

@@ -49,21 +49,15 @@ void FillPool(EngineSnapshot snapshot, const PoolGeometry& geometry, int rows,
   out->set_page_tokens(geometry.page_tokens);
   out->set_seconds_per_prompt_token(snapshot.seconds_per_token);
   out->set_seconds_per_adapter_page(snapshot.seconds_per_adapter_page);
-  if (geometry.page_tokens > 0) {
-    const size_t token_bytes = geometry.page_bytes / static_cast<size_t>(geometry.page_tokens);
-    out->set_kv_waste_bytes(static_cast<int64_t>(snapshot.kv_unused_tokens * token_bytes));
-  }
+  out->set_kv_waste_bytes(static_cast<int64_t>(snapshot.gauges.waste_kv_bytes));
+  out->set_adapter_waste_bytes(static_cast<int64_t>(snapshot.gauges.waste_adapter_bytes));
   std::sort(snapshot.adapters.begin(), snapshot.adapters.end(), [](const auto& a, const auto& b) {
     return a.idle != b.idle ? a.idle < b.idle : a.id < b.id;
   });
-  int64_t waste = 0;
   for (const auto& adapter : snapshot.adapters) {
-    waste += WasteOf(adapter, geometry.page_bytes);
-    if (out->adapters_size() < rows) {
-      FillAdapterRow(adapter, geometry.page_bytes, now, out->add_adapters());
-    }
+    if (out->adapters_size() == rows) break;
+    FillAdapterRow(adapter, geometry.page_bytes, now, out->add_adapters());
   }
-  out->set_adapter_waste_bytes(waste);
   out->set_adapter_count(static_cast<int32_t>(snapshot.adapters.size()));
   for (const auto& tenant : snapshot.tenants) {
     if (out->tenants_size() == rows) break;

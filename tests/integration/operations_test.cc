@@ -53,6 +53,7 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_requests_waiting", "gauge"},
       {"lorad_pool_pages", "gauge"},
       {"lorad_pool_pages_pinned", "gauge"},
+      {"lorad_pool_waste_bytes", "gauge"},
       {"lorad_adapters", "gauge"},
       {"lorad_build_info", "gauge"}};
   for (const auto& [name, type] : families) {

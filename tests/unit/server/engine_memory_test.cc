@@ -292,6 +292,7 @@ TEST(EngineMemoryTest, SnapshotAccountsForEveryPage) {
   EngineFixture f(60);
   f.load_now = true;
   const auto mine = FakeAdapter(1, 3, "acme/a");
+  mine->image_bytes = 9000;
   f.RunAlone({.prompt = Range(10, 12), .adapter = mine, .tenant = "acme"});
   EngineFixture::Handle handle =
       f.Submit({.prompt = Range(40, 10), .max_tokens = 20, .adapter = mine, .tenant = "acme"});
@@ -304,7 +305,8 @@ TEST(EngineMemoryTest, SnapshotAccountsForEveryPage) {
   EXPECT_EQ(g.pages_adapter, 3u);
   EXPECT_EQ(g.pages_kv, 3u);
   EXPECT_EQ(g.pages_kv_cached, 4u);
-  EXPECT_EQ(snapshot.kv_unused_tokens, 3u * kFakePageTokens - 10u);
+  EXPECT_EQ(g.waste_kv_bytes, (3u * kFakePageTokens - 10u) * 4096 / kFakePageTokens);
+  EXPECT_EQ(g.waste_adapter_bytes, 3u * 4096 - 9000);
   ASSERT_EQ(snapshot.adapters.size(), 1u);
   EXPECT_EQ(snapshot.adapters[0].kv_pages, 3u);
   EXPECT_EQ(snapshot.adapters[0].kv_cached_pages, 4u);

@@ -34,25 +34,30 @@ TEST(MetricsTest, GaugesShowEveryStateOfThePool) {
                     .pages_loading = 7,
                     .pages_adapter_idle = 8,
                     .pages_adapter_pinned = 9,
+                    .waste_kv_bytes = 15,
+                    .waste_adapter_bytes = 16,
                     .adapters_loading = 10,
                     .adapters_resident = 11,
                     .adapters_in_use = 12,
                     .adapters_pinned = 13});
   metrics.SetStoredAdapters(14);
   const auto series = Series(metrics);
-  const std::pair<const char*, double> expected[] = {{"lorad_requests_running", 1},
-                                                     {"lorad_requests_waiting", 2},
-                                                     {"lorad_pool_pages{use=\"free\"}", 3},
-                                                     {"lorad_pool_pages{use=\"kv\"}", 4},
-                                                     {"lorad_pool_pages{use=\"kv_cached\"}", 5},
-                                                     {"lorad_pool_pages{use=\"adapter\"}", 6},
-                                                     {"lorad_pool_pages{use=\"loading\"}", 7},
-                                                     {"lorad_pool_pages_pinned", 9},
-                                                     {"lorad_adapters{state=\"loading\"}", 10},
-                                                     {"lorad_adapters{state=\"resident\"}", 11},
-                                                     {"lorad_adapters{state=\"in_use\"}", 12},
-                                                     {"lorad_adapters{state=\"pinned\"}", 13},
-                                                     {"lorad_adapters{state=\"stored\"}", 14}};
+  const std::pair<const char*, double> expected[] = {
+      {"lorad_requests_running", 1},
+      {"lorad_requests_waiting", 2},
+      {"lorad_pool_pages{use=\"free\"}", 3},
+      {"lorad_pool_pages{use=\"kv\"}", 4},
+      {"lorad_pool_pages{use=\"kv_cached\"}", 5},
+      {"lorad_pool_pages{use=\"adapter\"}", 6},
+      {"lorad_pool_pages{use=\"loading\"}", 7},
+      {"lorad_pool_pages_pinned", 9},
+      {"lorad_pool_waste_bytes{use=\"kv\"}", 15},
+      {"lorad_pool_waste_bytes{use=\"adapter\"}", 16},
+      {"lorad_adapters{state=\"loading\"}", 10},
+      {"lorad_adapters{state=\"resident\"}", 11},
+      {"lorad_adapters{state=\"in_use\"}", 12},
+      {"lorad_adapters{state=\"pinned\"}", 13},
+      {"lorad_adapters{state=\"stored\"}", 14}};
   for (const auto& [name, value] : expected) EXPECT_EQ(series.at(name), value) << name;
 }
 
