@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "memory/base/error_detail.h"
 #include "server/adapter_catalog.h"
 #include "tests/unit/server/catalog_fixture.h"
@@ -168,6 +170,29 @@ TEST_F(CatalogSettingsTest, AfterACrashAnAliasIsWhereItWasPutLast) {
   EXPECT_EQ(Resolved("x"), "c");
 }
 
+TEST_F(CatalogSettingsTest, AnAliasMovesEvenIfItsOldOwnersSettingsCannotBeWritten) {
+  int settings_written = 0;
+  bool full = false;
+  // The settings file is written under another name first: it comes to its place by a rename.
+  disk_hook_ = [&](std::string_view operation, const std::filesystem::path& path) {
+    const bool write = operation == "create" && path.parent_path().filename() == "staging";
+    return full && write && ++settings_written > 1 ? ENOSPC : 0;
+  };
+  Open();
+  Put("blue", {.value = 1}, AdapterSettings{.aliases = {"prod"}});
+  Put("green", {.value = 2});
+  full = true;
+  EXPECT_TRUE(SetAliases("green", {"prod"}).ok());
+  EXPECT_GE(settings_written, 2) << "nothing was refused";
+  EXPECT_EQ(Resolved("prod"), "green");
+  EXPECT_THAT(AliasesOf("blue"), IsEmpty());
+  full = false;
+  Open();
+  EXPECT_EQ(Resolved("prod"), "green");
+  EXPECT_THAT(AliasesOf("blue"), IsEmpty());
+  EXPECT_THAT(AliasesOf("green"), ElementsAre("prod"));
+}
+
 TEST_F(CatalogSettingsTest, PinnedAdaptersStayWithinTheirPages) {
   Open();
   const uint32_t pages = Put("a", {.rank = 16, .value = 1}).version->pages;
@@ -193,6 +218,16 @@ TEST_F(CatalogSettingsTest, PinnedAdaptersStayWithinTheirPages) {
             "PINNED_TOO_MUCH");
   EXPECT_TRUE(Create({.id = "a", .replace = true}, {.rank = 16, .value = 9}).ok());
   EXPECT_TRUE(catalog_->Rollback("", "a", 0, "").ok());
+}
+
+TEST_F(CatalogSettingsTest, APinnedAdapterMayTakeAllThatPinnedOnesMay) {
+  Open();
+  max_pinned_pages_ = Put("a", {.rank = 32}).version->pages;
+  Put("a", {.rank = 16});
+  Open();
+  ASSERT_TRUE(Pin("a").ok());
+  const auto grown = Create({.id = "a", .replace = true}, {.rank = 32, .value = 2});
+  EXPECT_TRUE(grown.ok()) << "the version that it replaces counts no more: " << grown.status();
 }
 
 TEST_F(CatalogSettingsTest, ARollbackMayNotGrowAPinnedAdapterBeyond) {

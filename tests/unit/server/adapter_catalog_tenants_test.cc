@@ -141,38 +141,51 @@ TEST_F(CatalogTenantsTest, TheServersLimitIsOfAllAdapters) {
 }
 
 // Many at once, of two tenants: never more than each may have, and exactly as many.
-TEST_F(CatalogTenantsTest, ConcurrentCreatesCannotPassALimitTogether) {
-  constexpr int kMost = 3, kThreads = 6, kEach = 3;
+class ConcurrentCreatesTest : public CatalogTenantsTest {
+ protected:
+  static constexpr int kMost = 3;
+
+  void Run(const std::string& reason) {
+    constexpr int kThreads = 6, kEach = 3;
+    std::atomic<int> made[2] = {0, 0}, refused[2] = {0, 0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < kEach; ++i) {
+          const int tenant = (t + i) % 2;
+          auto staged = Stage({.value = static_cast<float>(t * kEach + i)});
+          ASSERT_TRUE(staged.ok());
+          const auto created = catalog_->Commit(
+              *std::move(staged), {.id = fmt::format("tenant-{}/a-{}-{}", tenant, t, i)});
+          (created.ok() ? made : refused)[tenant] += 1;
+          if (!created.ok()) {
+            EXPECT_EQ(ReasonOf(created.status()), reason);
+          }
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (int tenant = 0; tenant < 2; ++tenant) {
+      EXPECT_EQ(made[tenant], kMost);
+      EXPECT_EQ(made[tenant] + refused[tenant], kThreads * kEach / 2);
+      EXPECT_EQ(catalog_->Count(fmt::format("tenant-{}", tenant)), kMost);
+    }
+    EXPECT_EQ(counted_, 2 * kMost);
+    Open();
+    EXPECT_EQ(catalog_->Count(""), 2 * kMost);
+  }
+};
+
+TEST_F(ConcurrentCreatesTest, CannotPassALimitOfAdaptersTogether) {
   tenants_ = TenantTable({}, {.max_adapters = kMost});
   Open();
-  std::atomic<int> made[2] = {0, 0}, refused[2] = {0, 0};
-  std::vector<std::thread> threads;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      for (int i = 0; i < kEach; ++i) {
-        const int tenant = (t + i) % 2;
-        auto staged = Stage({.value = static_cast<float>(t * kEach + i)});
-        ASSERT_TRUE(staged.ok());
-        const auto created = catalog_->Commit(
-            *std::move(staged), {.id = fmt::format("tenant-{}/a-{}-{}", tenant, t, i)});
-        if (created.ok()) {
-          ++made[tenant];
-        } else {
-          EXPECT_EQ(ReasonOf(created.status()), "TENANT_TOO_MANY_ADAPTERS") << created.status();
-          ++refused[tenant];
-        }
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (int tenant = 0; tenant < 2; ++tenant) {
-    EXPECT_EQ(made[tenant], kMost);
-    EXPECT_EQ(made[tenant] + refused[tenant], kThreads * kEach / 2);
-    EXPECT_EQ(catalog_->Count(fmt::format("tenant-{}", tenant)), kMost);
-  }
-  EXPECT_EQ(counted_, 2 * kMost);
+  Run("TENANT_TOO_MANY_ADAPTERS");
+}
+
+TEST_F(ConcurrentCreatesTest, CannotPassALimitOfBytesTogether) {
+  tenants_ = TenantTable({}, {.max_bytes = kMost * BytesOf({}) + BytesOf({}) / 2});
   Open();
-  EXPECT_EQ(catalog_->Count(""), 2 * kMost);
+  Run("TENANT_BYTES_EXCEEDED");
 }
 
 // Uploads of one name at once, all the same: one version, and everybody is told of it.

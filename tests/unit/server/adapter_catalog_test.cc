@@ -134,7 +134,7 @@ TEST_F(CatalogTest, NothingIsReplacedUnasked) {
 
 TEST_F(CatalogTest, AReplacedVersionIsKeptAndGivesUpItsPages) {
   Open();
-  const AdapterVersionPtr old = Put("foo", kOne).version;
+  const AdapterVersionPtr old = watched_ = Put("foo", kOne).version;
   TakeEvents();
   EXPECT_FALSE(old->activity->superseded.load());
   const AdapterInfo now = Put("foo", kTwo);
@@ -223,7 +223,7 @@ TEST_F(CatalogTest, RollbackMakesANewVersionOfTheOldFiles) {
 TEST_F(CatalogTest, DeleteTakesAllVersionsAway) {
   Open();
   AdapterVersionPtr held = Put("foo", kOne).version;
-  const AdapterVersionPtr current = Put("foo", kTwo).version;
+  const AdapterVersionPtr current = watched_ = Put("foo", kTwo).version;
   Put("bar", kOne);
   TakeEvents();
   const auto deleted = catalog_->Delete("", "adapters/foo", "");
@@ -238,6 +238,7 @@ TEST_F(CatalogTest, DeleteTakesAllVersionsAway) {
   }
   EXPECT_EQ(ReasonOf(catalog_->Delete("", "foo", "").status()), "ADAPTER_NOT_FOUND");
   held.reset();
+  watched_.reset();
   RunLater();
   EXPECT_THAT(VersionsOnDisk(), ElementsAre("bar/1", "foo/2"));  // `current` is still held
   Open();

@@ -43,6 +43,7 @@ CatalogTest::~CatalogTest() { Close(); }
 
 void CatalogTest::Close() {
   RunLater();
+  watched_.reset();
   catalog_.reset();
   images_.reset();
   store_.reset();
@@ -50,8 +51,9 @@ void CatalogTest::Close() {
 
 AdapterCatalog& CatalogTest::Open() {
   Close();
-  auto store = AdapterStore::Open(folder_.path() / "state",
-                                  {.min_free_bytes = 0, .keep_versions = keep_versions_});
+  auto store = AdapterStore::Open(
+      folder_.path() / "state",
+      {.min_free_bytes = 0, .keep_versions = keep_versions_, .disk_hook = disk_hook_});
   LORAD_CHECK(store.ok());
   store_ = *std::move(store);
   images_ = std::make_unique<AdapterImages>(AdapterImages::Parts{.model = &model_,
@@ -67,19 +69,24 @@ AdapterCatalog& CatalogTest::Open() {
                             .max_pinned_pages = max_pinned_pages_,
                             .roots = {folder_.path() / "root"},
                             .recovery_threads = 3},
-      AdapterCatalog::Hooks{
-          .retire = [this](AdapterVersionId id) { Note(fmt::format("retire {}", id)); },
-          .set_pinned =
-              [this](const AdapterVersionPtr& version, bool pinned) {
-                Note(fmt::format("{} {}", pinned ? "pin" : "unpin", Label(*version)));
-              },
-          .changed = [this](const std::string& id) { Note("changed " + id); },
-          .counted = [this](int n) { counted_ = n; },
-          .later =
-              [record = record_](std::function<void()> task) {
-                const std::lock_guard lock(record->mutex);
-                record->later.push_back(std::move(task));
-              }});
+      AdapterCatalog::Hooks{.retire =
+                                [this](AdapterVersionId id) {
+                                  const bool early = watched_ != nullptr && watched_->id == id &&
+                                                     !watched_->activity->superseded.load();
+                                  Note(fmt::format("retire {}{}", id, early ? " early" : ""));
+                                },
+                            .set_pinned =
+                                [this](const AdapterVersionPtr& version, bool pinned) {
+                                  Note(fmt::format("{} {}", pinned ? "pin" : "unpin",
+                                                   Label(*version)));
+                                },
+                            .changed = [this](const std::string& id) { Note("changed " + id); },
+                            .counted = [this](int n) { counted_ = n; },
+                            .later =
+                                [record = record_](std::function<void()> task) {
+                                  const std::lock_guard lock(record->mutex);
+                                  record->later.push_back(std::move(task));
+                                }});
   report_ = catalog_->Recover();
   return *catalog_;
 }

@@ -61,6 +61,7 @@ class CatalogTest : public testing::Test {
   int keep_versions_ = 2;
   int max_adapters_ = 1000;
   uint64_t max_pinned_pages_ = 8;
+  Disk::Hook disk_hook_;  // asked from the next Open on
   TenantTable tenants_;
   std::unique_ptr<kernels::Backend> backend_;
   std::unique_ptr<AdapterStore> store_;
@@ -68,6 +69,9 @@ class CatalogTest : public testing::Test {
   std::unique_ptr<AdapterCatalog> catalog_;
   std::vector<std::string> report_;
   int counted_ = -1;  // adapters, as the catalog said last
+  // If it is retired before it is marked as superseded, the engine would keep it: "retire ID
+  // early".
+  AdapterVersionPtr watched_;
 
  private:
   struct Record {

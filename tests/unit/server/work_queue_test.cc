@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <future>
+#include <memory>
 
 namespace lorad {
 namespace {
@@ -26,7 +27,9 @@ TEST(WorkQueueTest, StopFinishesWhatIsQueuedAndDropsWhatComesLater) {
   go.set_value();
   queue.Stop();
   EXPECT_EQ(ran, 5);
-  queue.Post([&ran] { ++ran; });
+  const auto held = std::make_shared<int>();
+  queue.Post([&ran, held] { ++ran; });
+  EXPECT_EQ(held.use_count(), 1) << "what is dropped holds on to nothing";
   queue.Stop();
   EXPECT_EQ(ran, 5);
 }
