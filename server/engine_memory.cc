@@ -153,6 +153,7 @@ void Engine::StartPreloads() {
     preloads_.pop_front();
     const AdapterCache& cache = pool_.adapters();
     if (cache.IsResident(version->id) || cache.IsLoading(version->id)) continue;
+    if (version->activity->superseded.load()) continue;  // replaced while it waited for its turn
     // A mere preload that finds no room is forgotten; a pin is kept for better times.
     if (!StartLoad(version) && pinned_.contains(version->id)) {
       preloads_.push_back(std::move(version));
