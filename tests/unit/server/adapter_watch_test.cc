@@ -55,9 +55,9 @@ std::vector<std::string> TakeAll(Watcher* watcher) {
 }
 
 TEST(AdapterWatchHubTest, TellsEachWhatItMaySee) {
-  AdapterWatchHub hub;
-  std::map<std::string, std::shared_ptr<Watcher>> watchers;
   Bell bell;
+  AdapterWatchHub hub;  // its thread rings the bell
+  std::map<std::string, std::shared_ptr<Watcher>> watchers;
   for (const char* caller : {"", "acme", "other"}) {
     watchers[caller] = *hub.Add(caller);
     watchers[caller]->SetListener([&bell] { bell.Ring(); });
@@ -79,10 +79,10 @@ TEST(AdapterWatchHubTest, TellsEachWhatItMaySee) {
 }
 
 TEST(AdapterWatchHubTest, ASlowWatcherHoldsEachIdOnce) {
-  AdapterWatchHub hub;
+  Bell bell;
+  AdapterWatchHub hub;  // its thread rings the bell
   const auto slow = *hub.Add("");
   const auto quick = *hub.Add("");
-  Bell bell;
   quick->SetListener([&bell] { bell.Ring(); });
   for (int round = 0; round < 500; ++round) {
     for (const char* id : {"b", "a", "c"}) hub.Mark(id);
@@ -98,9 +98,9 @@ TEST(AdapterWatchHubTest, ASlowWatcherHoldsEachIdOnce) {
 }
 
 TEST(AdapterWatchHubTest, CloseEndsAllAndTakesNoMore) {
-  AdapterWatchHub hub;
-  const auto watcher = *hub.Add("acme");
   Bell bell;
+  AdapterWatchHub hub;  // its thread rings the bell
+  const auto watcher = *hub.Add("acme");
   watcher->SetListener([&bell] { bell.Ring(); });
   EXPECT_FALSE(watcher->closed());
   hub.Close();
@@ -121,11 +121,11 @@ TEST(AdapterWatchHubTest, ThereIsAnEndToHowManyMayWatch) {
 }
 
 TEST(AdapterWatchHubTest, WhoIsRemovedHearsNoMore) {
-  AdapterWatchHub hub;
-  const auto gone = *hub.Add("");
-  const auto stays = *hub.Add("");
   Bell bell;
   std::atomic<int> calls = 0;
+  AdapterWatchHub hub;  // its thread rings the bell
+  const auto gone = *hub.Add("");
+  const auto stays = *hub.Add("");
   gone->SetListener([&calls] { ++calls; });
   stays->SetListener([&bell] { bell.Ring(); });
   hub.Remove(gone);
@@ -179,8 +179,8 @@ class AdapterFeedTest : public CatalogTest {
     return "?";
   }
 
-  AdapterWatchHub hub_;
   Bell bell_;
+  AdapterWatchHub hub_;  // its thread rings the bell
   std::shared_ptr<Watcher> probe_;
   std::unique_ptr<AdapterFeed> feed_;
 };
