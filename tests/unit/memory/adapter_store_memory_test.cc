@@ -1,41 +1,11 @@
 // What the store keeps in memory for an adapter: counts all that this process allocates.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
 
 #include "memory/adapter_store.h"
 #include "memory/store_manifest.h"
+#include "tests/unit/memory/heap_count.h"
 #include "tests/unit/memory/store_fixture.h"
-
-namespace {
-
-std::atomic<int64_t> live_bytes{0};
-
-void* Allocate(size_t size) {
-  void* at = std::malloc(size == 0 ? 1 : size);
-  if (at == nullptr) throw std::bad_alloc();
-  live_bytes += static_cast<int64_t>(malloc_usable_size(at) + sizeof(size_t));  // and its header
-  return at;
-}
-
-void Free(void* at) {
-  if (at == nullptr) return;
-  live_bytes -= static_cast<int64_t>(malloc_usable_size(at) + sizeof(size_t));
-  std::free(at);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Allocate(size); }
-void* operator new[](size_t size) { return Allocate(size); }
-void operator delete(void* at) noexcept { Free(at); }
-void operator delete[](void* at) noexcept { Free(at); }
-void operator delete(void* at, size_t) noexcept { Free(at); }
-void operator delete[](void* at, size_t) noexcept { Free(at); }
 
 namespace lorad {
 namespace {
@@ -61,9 +31,9 @@ TEST_F(StoreTest, AnAdapterTakesLittleMemory) {
     WriteFile(directory / kAdapterWeightsFile, weights);
     WriteFile(directory / kManifestFile, ToManifest(manifest));
   }
-  const int64_t before = live_bytes;
+  const int64_t before = LiveHeapBytes();
   AdapterStore& store = Open();
-  const int64_t each = (live_bytes - before) / kAdapters;
+  const int64_t each = (LiveHeapBytes() - before) / kAdapters;
   ASSERT_EQ(store.List().size(), static_cast<size_t>(kAdapters));
   EXPECT_EQ(store.List()[7].current.facts.size(), static_cast<size_t>(kFactsBytes));
   RecordProperty("bytes_each", std::to_string(each));

@@ -2,41 +2,11 @@
 // counts all that this process allocates.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
 
 #include "memory/store_layout.h"
 #include "memory/store_manifest.h"
+#include "tests/unit/memory/heap_count.h"
 #include "tests/unit/server/catalog_fixture.h"
-
-namespace {
-
-std::atomic<int64_t> live_bytes{0};
-
-void* Allocate(size_t size) {
-  void* at = std::malloc(size == 0 ? 1 : size);
-  if (at == nullptr) throw std::bad_alloc();
-  live_bytes += static_cast<int64_t>(malloc_usable_size(at) + sizeof(size_t));  // and its header
-  return at;
-}
-
-void Free(void* at) {
-  if (at == nullptr) return;
-  live_bytes -= static_cast<int64_t>(malloc_usable_size(at) + sizeof(size_t));
-  std::free(at);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Allocate(size); }
-void* operator new[](size_t size) { return Allocate(size); }
-void operator delete(void* at) noexcept { Free(at); }
-void operator delete[](void* at) noexcept { Free(at); }
-void operator delete(void* at, size_t) noexcept { Free(at); }
-void operator delete[](void* at, size_t) noexcept { Free(at); }
 
 namespace lorad {
 namespace {
@@ -84,9 +54,9 @@ class AdapterMemoryTest : public CatalogTest {
     const std::string text =
         FactsToText(facts, FactsFingerprint(model_, backend_->name(), page_bytes_));
     for (int i = 0; i < kAdapters; ++i) WriteAdapter(i, text, settings(i));
-    const int64_t before = live_bytes;
+    const int64_t before = LiveHeapBytes();
     Open();
-    const int64_t each = (live_bytes - before) / kAdapters;
+    const int64_t each = (LiveHeapBytes() - before) / kAdapters;
     EXPECT_EQ(report_.size(), 0u) << report_[0];
     EXPECT_EQ(catalog_->Count(""), kAdapters);
     EXPECT_EQ(*catalog_->Get("", "tenant-number-7/adapter-number-7")->version->facts, facts);
