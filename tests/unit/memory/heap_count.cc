@@ -11,10 +11,16 @@ namespace {
 
 std::atomic<int64_t> live_bytes{0};
 
-void* Allocate(size_t size) {
+void* TryAllocate(size_t size) {
   void* at = std::malloc(size == 0 ? 1 : size);
-  if (at == nullptr) throw std::bad_alloc();
+  if (at == nullptr) return nullptr;
   live_bytes += static_cast<int64_t>(malloc_usable_size(at) + sizeof(size_t));  // and its header
+  return at;
+}
+
+void* Allocate(size_t size) {
+  void* at = TryAllocate(size);
+  if (at == nullptr) throw std::bad_alloc();
   return at;
 }
 
@@ -28,6 +34,8 @@ void Free(void* at) {
 
 void* operator new(size_t size) { return Allocate(size); }
 void* operator new[](size_t size) { return Allocate(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return TryAllocate(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return TryAllocate(size); }
 void operator delete(void* at) noexcept { Free(at); }
 void operator delete[](void* at) noexcept { Free(at); }
 void operator delete(void* at, size_t) noexcept { Free(at); }

@@ -42,10 +42,15 @@ CatalogTest::CatalogTest() : backend_(kernels::NewReferenceBackend()) {}
 CatalogTest::~CatalogTest() { Close(); }
 
 void CatalogTest::Close() {
-  RunLater();
   watched_.reset();
   catalog_.reset();
   images_.reset();
+  RunLater();
+  {
+    // As a queue that was stopped: what is posted later is dropped.
+    const std::lock_guard lock(record_->mutex);
+    ++record_->openings;
+  }
   store_.reset();
 }
 
@@ -69,24 +74,24 @@ AdapterCatalog& CatalogTest::Open() {
                             .max_pinned_pages = max_pinned_pages_,
                             .roots = {folder_.path() / "root"},
                             .recovery_threads = 3},
-      AdapterCatalog::Hooks{.retire =
-                                [this](AdapterVersionId id) {
-                                  const bool early = watched_ != nullptr && watched_->id == id &&
-                                                     !watched_->activity->superseded.load();
-                                  Note(fmt::format("retire {}{}", id, early ? " early" : ""));
-                                },
-                            .set_pinned =
-                                [this](const AdapterVersionPtr& version, bool pinned) {
-                                  Note(fmt::format("{} {}", pinned ? "pin" : "unpin",
-                                                   Label(*version)));
-                                },
-                            .changed = [this](const std::string& id) { Note("changed " + id); },
-                            .counted = [this](int n) { counted_ = n; },
-                            .later =
-                                [record = record_](std::function<void()> task) {
-                                  const std::lock_guard lock(record->mutex);
-                                  record->later.push_back(std::move(task));
-                                }});
+      AdapterCatalog::Hooks{
+          .retire =
+              [this](AdapterVersionId id) {
+                const bool early = watched_ != nullptr && watched_->id == id &&
+                                   !watched_->activity->superseded.load();
+                Note(fmt::format("retire {}{}", id, early ? " early" : ""));
+              },
+          .set_pinned =
+              [this](const AdapterVersionPtr& version, bool pinned) {
+                Note(fmt::format("{} {}", pinned ? "pin" : "unpin", Label(*version)));
+              },
+          .changed = [this](const std::string& id) { Note("changed " + id); },
+          .counted = [this](int n) { counted_ = n; },
+          .later =
+              [record = record_, opening = record_->openings](std::function<void()> task) {
+                const std::lock_guard lock(record->mutex);
+                if (record->openings == opening) record->later.push_back(std::move(task));
+              }});
   report_ = catalog_->Recover();
   return *catalog_;
 }

@@ -78,6 +78,7 @@ class CatalogTest : public testing::Test {
     std::mutex mutex;
     std::vector<std::string> events;
     std::vector<std::function<void()>> later;
+    int openings = 0;
   };
   void Note(std::string event);
 
