@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -221,8 +221,9 @@ class Watch {
     return events_;
   }
   absl::Status WaitForEnd() {
-    thread_.join();
-    return end_;
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::minutes(1), [&] { return end_.has_value(); });
+    return end_.value_or(absl::UnknownError("the watch does not end"));
   }
 
  private:
@@ -240,7 +241,7 @@ class Watch {
   std::condition_variable changed_;
   std::vector<std::string> events_;
   bool stop_ = false;
-  absl::Status end_;
+  std::optional<absl::Status> end_;
   std::thread thread_;
 };
 
@@ -265,12 +266,15 @@ TEST_F(TenantsTest, AWatcherSeesWhatHappensAndTheDrain) {
   ASSERT_TRUE(operator_->DeleteAdapter("foo", false).ok());
   EXPECT_TRUE(other.Saw("DELETED adapters/foo"));
   EXPECT_THAT(other.events(), Not(testing::Contains(testing::HasSubstr("own"))));
-  daemon_.Signal(SIGTERM);
+  ASSERT_TRUE(operator_->Drain(std::chrono::minutes(1)).ok());
   for (Watch* one : {&watch, &acme, &other}) {
     const absl::Status end = one->WaitForEnd();
     EXPECT_TRUE(absl::IsUnavailable(end)) << end;
+    EXPECT_EQ(ReasonOf(end), "SHUTTING_DOWN");
   }
-  EXPECT_EQ(daemon_.Wait().code, 0);
+  const absl::Status late = acme_->WatchAdapters({}, [](const auto&) { return true; });
+  EXPECT_EQ(ReasonOf(late), "SHUTTING_DOWN") << late;
+  EXPECT_EQ(daemon_.Terminate().code, 0);
 }
 
 TEST_F(TenantsTest, AWatchMayChooseByLabels) {
