@@ -1,7 +1,6 @@
 #include "model/peft_adapter.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <bit>
@@ -63,26 +62,6 @@ absl::Status FileError(const std::filesystem::path& dir, std::string_view file,
                   kPickleFile, "ADAPTER_PICKLE");
   }
   return InvalidField(file, "is missing", "ADAPTER_FILE_MISSING");
-}
-
-struct Sha256 {
-  unsigned char bytes[32] = {};
-};
-
-Sha256 HashOf(std::span<const std::byte> data) {
-  Sha256 digest;
-  unsigned int size = 0;
-  const int ok = EVP_Digest(data.data(), data.size(), digest.bytes, &size, EVP_sha256(), nullptr);
-  LORAD_CHECK(ok == 1 && size == sizeof(digest.bytes));
-  return digest;
-}
-
-std::string ContentHash(std::span<const std::byte> config, std::span<const std::byte> weights) {
-  const Sha256 parts[2] = {HashOf(config), HashOf(weights)};
-  const Sha256 whole = HashOf(std::as_bytes(std::span(parts)));
-  std::string hex;
-  for (const unsigned char byte : whole.bytes) hex += fmt::format("{:02x}", byte);
-  return hex;
 }
 
 // The order of float bit patterns without the sign is the order of magnitudes, infinities and NaN
@@ -152,10 +131,6 @@ class PeftAdapterLoader {
       return std::tie(x.site, x.out_begin) < std::tie(y.site, y.out_begin);
     });
     CollectFacts(config);
-    if (check_ == AdapterCheck::kWhole) {
-      adapter_.facts_.content_sha256 =
-          ContentHash(std::as_bytes(std::span(*text)), adapter_.file_.bytes());
-    }
     return std::move(adapter_);
   }
 

@@ -33,12 +33,10 @@ struct PeftAdapterFacts {
       unused_targets;  // entries of the config's target_modules without any tensor: worth a warning
   std::string base_model_name;   // what the config claims; not checked against anything
   uint64_t parameter_bytes = 0;  // of all factors, as stored
-  std::string content_sha256;  // hex: sha256(sha256(config file) || sha256(weight file)); empty if
-                               // not asked for
 };
 
 enum class AdapterCheck {
-  kWhole,      // for what comes from outside: also every value is finite, and the content is hashed
+  kWhole,      // for what comes from outside: also every value is finite
   kStructure,  // for files that passed kWhole and that nobody but lorad could write since: reads no
                // values
 };

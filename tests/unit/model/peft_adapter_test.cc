@@ -160,21 +160,6 @@ TEST_F(PeftAdapterTest, AcceptsTheConfigThatPeftSaves) {
   EXPECT_THAT(adapter->facts().unused_targets, ElementsAre("o_proj"));
 }
 
-TEST_F(PeftAdapterTest, ContentHashNamesBothFiles) {
-  const auto hash = [&](std::string_view config, const std::vector<TestTensor>& tensors) {
-    const auto adapter = Load(config, tensors);
-    return adapter.ok() ? adapter->facts().content_sha256 : std::string(adapter.status().message());
-  };
-  const std::string first = hash(Config(), QPair());
-  EXPECT_EQ(first.size(), 64u);
-  EXPECT_EQ(first, hash(Config(), QPair()));
-  EXPECT_NE(first, hash(Config() + " ", QPair()));
-  EXPECT_NE(first, hash(Config(), Pair(0, "self_attn.q_proj", 8, 8, 2, 0.25f)));
-  const auto trusted = Load(Config(), QPair(), {}, AdapterCheck::kStructure);
-  ASSERT_TRUE(trusted.ok()) << trusted.status();
-  EXPECT_EQ(trusted->facts().content_sha256, "");
-}
-
 // --- Scale ---
 
 TEST_F(PeftAdapterTest, ScaleIsAlphaOverRankOrItsRoot) {
