@@ -5,10 +5,6 @@
 namespace lorad {
 namespace {
 
-uint32_t PagesFor(int tokens, int page_tokens) {
-  return static_cast<uint32_t>((tokens + page_tokens - 1) / page_tokens);
-}
-
 // What is left of the step's budgets while the plan is made.
 struct Budget {
   int tokens;
@@ -20,7 +16,7 @@ struct Budget {
 bool IsDecode(const RunningView& r) { return r.known_tokens - r.computed_tokens == 1; }
 
 uint32_t MissingPages(const RunningView& r, int tokens, int page_tokens) {
-  const uint32_t needed = PagesFor(r.computed_tokens + tokens, page_tokens);
+  const uint32_t needed = PagesFor(static_cast<size_t>(r.computed_tokens + tokens), page_tokens);
   return needed - std::min(needed, static_cast<uint32_t>(r.held_pages));
 }
 
@@ -92,7 +88,8 @@ void PlanAdmission(const PlannerView& view, const SchedulerPolicy& policy, Budge
       plan->load_adapters.push_back(w.adapter);
       continue;
     }
-    const uint32_t pages = PagesFor(w.known_tokens, policy.page_tokens) - w.cached_pages;
+    const uint32_t pages =
+        PagesFor(static_cast<size_t>(w.known_tokens), policy.page_tokens) - w.cached_pages;
     const bool pins = w.adapter_idle && !Contains(pinned, w.adapter);
     const uint32_t taken = pages + w.cached_idle_pages + (pins ? w.adapter_pages : 0);
     if (taken + reserve > budget->pages) {

@@ -20,6 +20,7 @@
 //   be had and is refused.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -87,6 +88,12 @@ struct StepPlan {
   void Clear();
   bool operator==(const StepPlan&) const = default;
 };
+
+// Pages that hold the keys and values of so many tokens.
+constexpr uint32_t PagesFor(size_t tokens, int page_tokens) {
+  const auto t = static_cast<size_t>(page_tokens);
+  return static_cast<uint32_t>((tokens + t - 1) / t);
+}
 
 // Fills `plan` (reused to spare allocations).  REQUIRES: the policy's numbers are positive.
 void PlanStep(const PlannerView& view, const SchedulerPolicy& policy, StepPlan* plan);

@@ -13,11 +13,6 @@
 namespace lorad {
 namespace {
 
-uint32_t PagesFor(size_t tokens, int page_tokens) {
-  const size_t t = static_cast<size_t>(page_tokens);
-  return static_cast<uint32_t>((tokens + t - 1) / t);
-}
-
 absl::Status ShuttingDown() {
   return WithRetryAfter(
       WithReason(absl::UnavailableError("the server is shutting down"), "SHUTTING_DOWN"),

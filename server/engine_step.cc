@@ -267,10 +267,8 @@ void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, Strea
 }
 
 void Engine::Refuse(Sequence& s) {
-  const uint32_t pages =
-      static_cast<uint32_t>((s.known_tokens() + options_.policy.page_tokens - 1) /
-                            options_.policy.page_tokens) +
-      (s.adapter() != nullptr ? s.adapter()->pages : 0);
+  const uint32_t pages = PagesFor(s.tokens.size(), options_.policy.page_tokens) +
+                         (s.adapter() != nullptr ? s.adapter()->pages : 0);
   Finish(s,
          WithReason(absl::ResourceExhaustedError(fmt::format(
                         "the request needs {} pages with its adapter; {} can be had beside what is "
