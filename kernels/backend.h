@@ -58,6 +58,15 @@ class Vector {
   virtual int size() const = 0;
 };
 
+// An image on its way to pages. Segments that read it name it, and the backend lets them wait for
+// each site just in time. May be destroyed at any time.
+class AdapterTransfer {
+ public:
+  virtual ~AdapterTransfer() = default;
+  virtual bool Done() const = 0;    // any thread
+  virtual absl::Status Wait() = 0;  // until it is done
+};
+
 struct LinearArgs {
   int rows = 0;
   const Tensor* x = nullptr;  // [rows, w->cols()]
@@ -99,6 +108,19 @@ struct AttentionArgs {
   std::span<const SequenceRows> sequences;
 };
 
+// How to draw one token. `temperature` 0: the likeliest, ties to the lower id. Otherwise tokens are
+// weighed by softmax(logits / temperature) and kept if min_p, then top_k, then top_p keep them; the
+// draw is number `index` of the stream `seed`. Equal logits: the lower id comes first.
+struct SampleRow {
+  int row = 0;
+  float temperature = 0;
+  int top_k = 0;       // 0: all
+  float top_p = 1.0f;  // (0, 1]
+  float min_p = 0;     // [0, 1]
+  uint64_t seed = 0;
+  uint64_t index = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -107,12 +129,20 @@ class Backend {
 
   // --- Load time ---
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
-  virtual std::unique_ptr<Tensor> NewTensor(int max_rows, int cols) = 0;
+  virtual std::unique_ptr<Tensor> NewTensor(int max_rows, int cols, Precision precision) = 0;
+  std::unique_ptr<Tensor> NewTensor(int max_rows, int cols) {
+    return NewTensor(max_rows, cols, Precision::kActivation);
+  }
   virtual std::unique_ptr<Vector> NewVector(std::span<const float> values) = 0;
   // Matrices with equal `cols` stacked by rows (q,k,v or gate,up become one). `bias`: empty or one
-  // float per stacked row.
+  // float per stacked row. A format that the backend does not know (see Supports) is a programming
+  // error.
   virtual std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked,
-                                       std::span<const float> bias) = 0;
+                                       std::span<const float> bias, WeightFormat format) = 0;
+  std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked, std::span<const float> bias) {
+    return Pack(stacked, bias, WeightFormat::kBf16);
+  }
+  virtual bool Supports(WeightFormat format) const { return format == WeightFormat::kBf16; }
 
   // --- KV cache and pool: set once, before any step ---
   virtual size_t KvPageBytes(const KvGeometry& geometry) const = 0;  // a multiple of kPageGranule
@@ -129,11 +159,34 @@ class Backend {
   virtual void PackAdapter(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
                            const PageSlab& slab, std::span<const uint32_t> pages) const = 0;
 
+  // --- Adapters of a backend whose pages are not host memory: thread-safe ---
+  // False: images are packed straight into pages, and the rest of this part is not called.
+  virtual bool StagesAdapters() const { return false; }
+  // Host memory that StartTransfer can read at full speed (pinned).
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> AllocateStaging(size_t bytes);
+  // Writes the image into host memory, [layout.pages * page_bytes].
+  virtual void StageAdapter(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
+                            std::span<std::byte> image) const;
+  // Starts copying a staged image into pages, site by site in the order of execution. The copy
+  // waits until the steps numbered up to `after_step` are over: the pages may be in their page
+  // tables. `image` lives until the transfer is done.
+  virtual std::unique_ptr<AdapterTransfer> StartTransfer(const AdapterLayout& layout,
+                                                         std::span<const std::byte> image,
+                                                         const PageSlab& slab,
+                                                         std::span<const uint32_t> pages,
+                                                         uint64_t after_step);
+  // The number of the last step that was handed to the device (0: none), any thread.
+  virtual uint64_t LastStep() const { return 0; }
+
   // --- A step ---
+  // Operations may be put off and run together, the latest when a result is asked for. The lists
+  // that they are given (spans of ids, positions, sequences, segments, rows) must stay as they are
+  // until then; tensors must live until then.
+  //
   // Copies whole pages of the pool.  REQUIRES: no page is written twice, and none that is written
   // is read.
   virtual void CopyPages(std::span<const PageCopy> copies) = 0;
-  // out[i] = table[ids[i]].  REQUIRES: 0 <= ids[i] < table.rows().
+  // out[i] = table[ids[i]].  REQUIRES: 0 <= ids[i] < table.rows() (or see Sample).
   virtual void Embed(std::span<const int32_t> ids, const Matrix& table, Tensor& out) = 0;
   // y = x * weight / sqrt(mean(x^2) + eps), row by row.
   virtual void RmsNorm(int rows, const Tensor& x, const Vector& weight, float eps, Tensor& y) = 0;
@@ -154,6 +207,15 @@ class Backend {
   // Waits for all work and gives row `row` of x on the host, fp32 [cols]; valid until the next
   // operation.
   virtual std::span<float> HostRow(Tensor& x, int row) = 0;
+
+  // --- Sampling on the device ---
+  // False: sample on the host from HostRow; Sample is not called.
+  virtual bool Samples() const { return false; }
+  // Draws a token from each listed row of logits. Token k of the last call is at Sampled()[k], and
+  // an id of -1 - k given to Embed stands for it, so that a step may follow without the host.
+  virtual void Sample(const Tensor& logits, std::span<const SampleRow> rows);
+  // Waits for the tokens of the last Sample but not for work that was given after it.
+  virtual std::span<const int32_t> Sampled();
 
   // Runs fn(0) ... fn(n-1) on the backend's host threads; returns when all are done. For host work
   // between operations (sampling). fn must not call the backend.

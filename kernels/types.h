@@ -14,6 +14,21 @@ enum class DType : uint8_t { kF32, kF16, kBF16 };
 
 constexpr size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
+// How a base weight matrix is kept. Low precision is weight-only: products are computed in bf16
+// (fp32 sums), adapters stay in bf16 and read the unquantised input.
+enum class WeightFormat : uint8_t {
+  kBf16,
+  kInt8,  // symmetric, one fp32 scale a row (output)
+  kInt4,  // symmetric, one fp32 scale for every 64 inputs of a row; CUDA only
+  kFp8,   // e4m3, one fp32 scale a row; CUDA only
+};
+
+// What a tensor must hold.
+enum class Precision : uint8_t {
+  kActivation,  // the backend's own element type for activations: bf16 on CUDA, fp32 elsewhere
+  kFull,        // fp32 on every backend: the residual stream, rotation angles, logits
+};
+
 // A matrix in host memory as a file gives it. Borrowed; `data` need only be byte-aligned.
 struct HostMatrix {
   DType dtype = DType::kF32;
@@ -105,6 +120,8 @@ struct LowRankFactors {
   HostMatrix b;  // [out_cols, rank]
 };
 
+class AdapterTransfer;  // backend.h
+
 // Rows [first_row, end_row) of the batch use this adapter. Segments of one step do not overlap
 // (yet) and are ordered by row; rows in no segment are base-model rows and cost nothing.
 struct AdapterSegment {
@@ -113,6 +130,7 @@ struct AdapterSegment {
   const AdapterLayout* layout = nullptr;
   std::span<const uint32_t> pages;  // image page i is slab page pages[i]
   float weight = 1.0f;              // the request's own factor, multiplies the module's scale
+  const AdapterTransfer* transfer = nullptr;  // null: the whole image is in its pages
 };
 
 }  // namespace lorad::kernels

@@ -14,16 +14,17 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, kernels
       backend_(backend),
       shape_{config.heads, config.kv_heads, config.head_dim,
              1.0f / std::sqrt(static_cast<float>(config.head_dim)), config.sliding_window},
-      hidden_(backend->NewTensor(max_rows, config.hidden_size)),
+      hidden_(backend->NewTensor(max_rows, config.hidden_size, kernels::Precision::kFull)),
       normed_(backend->NewTensor(max_rows, config.hidden_size)),
       qkv_(backend->NewTensor(max_rows, config.qkv_size())),
-      angles_(backend->NewTensor(max_rows, config.head_dim)),
+      angles_(backend->NewTensor(max_rows, config.head_dim, kernels::Precision::kFull)),
       heads_(backend->NewTensor(max_rows, config.q_size())),
       gate_up_(backend->NewTensor(max_rows, 2 * config.ffn_size)),
       inner_(backend->NewTensor(max_rows, config.ffn_size)),
-      last_hidden_(backend->NewTensor(max_logit_rows, config.hidden_size)),
+      last_hidden_(
+          backend->NewTensor(max_logit_rows, config.hidden_size, kernels::Precision::kFull)),
       last_normed_(backend->NewTensor(max_logit_rows, config.hidden_size)),
-      logits_(backend->NewTensor(max_logit_rows, config.vocab_size)) {}
+      logits_(backend->NewTensor(max_logit_rows, config.vocab_size, kernels::Precision::kFull)) {}
 
 void Decoder::Forward(const DecoderBatch& batch) {
   LORAD_CHECK(batch.rows() >= 1 && batch.rows() <= max_rows());

@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<Buffer>> CpuBackend::Allocate(size_t bytes) {
   return std::make_unique<HostBuffer>(*std::move(memory));
 }
 
-std::unique_ptr<Tensor> CpuBackend::NewTensor(int max_rows, int cols) {
+std::unique_ptr<Tensor> CpuBackend::NewTensor(int max_rows, int cols, Precision) {
   return std::make_unique<HostTensor>(max_rows, cols);
 }
 
@@ -61,7 +61,8 @@ std::unique_ptr<Vector> CpuBackend::NewVector(std::span<const float> values) {
 }
 
 std::unique_ptr<Matrix> CpuBackend::Pack(std::span<const HostMatrix> stacked,
-                                         std::span<const float> bias) {
+                                         std::span<const float> bias, WeightFormat format) {
+  LORAD_CHECK(Supports(format));
   return std::make_unique<PackedMatrix>(
       stacked, bias, [this](int n, const std::function<void(int)>& fn) { ParallelFor(n, fn); });
 }

@@ -21,15 +21,18 @@ namespace lorad::kernels::cpu {
 
 class CpuBackend final : public Backend {
  public:
+  using Backend::NewTensor;
+  using Backend::Pack;
+
   CpuBackend(const KernelTable& kernels, int threads);
 
   std::string_view name() const override { return name_; }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override;
-  std::unique_ptr<Tensor> NewTensor(int max_rows, int cols) override;
+  std::unique_ptr<Tensor> NewTensor(int max_rows, int cols, Precision precision) override;
   std::unique_ptr<Vector> NewVector(std::span<const float> values) override;
-  std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked,
-                               std::span<const float> bias) override;
+  std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked, std::span<const float> bias,
+                               WeightFormat format) override;
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;
   void SetPool(const PageSlab& slab, const KvGeometry& geometry) override;

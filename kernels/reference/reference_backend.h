@@ -18,14 +18,17 @@ namespace lorad::kernels::reference {
 
 class ReferenceBackend final : public Backend {
  public:
+  using Backend::NewTensor;
+  using Backend::Pack;
+
   std::string_view name() const override { return "reference"; }
 
   // storage_ops.cc
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override;
-  std::unique_ptr<Tensor> NewTensor(int max_rows, int cols) override;
+  std::unique_ptr<Tensor> NewTensor(int max_rows, int cols, Precision precision) override;
   std::unique_ptr<Vector> NewVector(std::span<const float> values) override;
-  std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked,
-                               std::span<const float> bias) override;
+  std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked, std::span<const float> bias,
+                               WeightFormat format) override;
   std::span<float> HostRow(Tensor& x, int row) override;
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;

@@ -41,7 +41,7 @@ absl::StatusOr<std::unique_ptr<Buffer>> ReferenceBackend::Allocate(size_t bytes)
   return std::make_unique<HostBuffer>(data, bytes);
 }
 
-std::unique_ptr<Tensor> ReferenceBackend::NewTensor(int max_rows, int cols) {
+std::unique_ptr<Tensor> ReferenceBackend::NewTensor(int max_rows, int cols, Precision) {
   return std::make_unique<F32Tensor>(max_rows, cols);
 }
 
@@ -50,7 +50,8 @@ std::unique_ptr<Vector> ReferenceBackend::NewVector(std::span<const float> value
 }
 
 std::unique_ptr<Matrix> ReferenceBackend::Pack(std::span<const HostMatrix> stacked,
-                                               std::span<const float> bias) {
+                                               std::span<const float> bias, WeightFormat format) {
+  LORAD_CHECK(Supports(format));
   LORAD_CHECK(!stacked.empty());
   const int64_t cols = stacked[0].cols;
   int64_t rows = 0;

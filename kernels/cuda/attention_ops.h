@@ -1,0 +1,115 @@
+// Attention ops: rotation and append to the paged KV cache, and attention over it.
+//
+// Numbers: the keys of a sequence are taken in chunks of kKeyChunk by absolute position; each chunk
+// gives a partial softmax (maximum, sum, weighted values) and partials are merged in order. A row's
+// result depends on its own sequence only, and has the same bits in decode and in any chunk of a
+// prefill.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/views.h"
+
+namespace lorad::kernels::cuda {
+
+inline constexpr int kKeyChunk = 256;  // positions
+
+enum class KvFormat : uint8_t {
+  kBf16,
+  kFp8,  // e4m3, one fp32 scale for each token, head and K or V
+};
+
+// Where keys and values lie in a page; see kv_layout.h.
+size_t KvPageBytes(const KvGeometry& geometry, KvFormat format);
+
+struct KvView {
+  std::byte* slab = nullptr;
+  size_t page_bytes = 0;
+  KvGeometry geometry;
+  KvFormat format = KvFormat::kBf16;
+};
+
+// Where a row of the batch goes; page < 0: nowhere (a row that only fills up a bucket).
+struct RowPlace {
+  int32_t page = -1;  // of the slab
+  int32_t slot = 0;   // token in the page
+  int32_t position = 0;
+  int32_t reserved = 0;
+};
+
+struct RopeAppendParams {
+  int rows = 0;
+  int layer = 0;
+  AttentionShape shape;
+  TensorView qkv;     // bf16; q is rotated in place
+  TensorView angles;  // fp32
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  float norm_eps = 0;
+  const RowPlace* places = nullptr;  // [rows]
+  KvView kv;
+};
+void LaunchRopeAppend(Launcher& launch, const DeviceFacts& device, const RopeAppendParams& params);
+
+// Up to 16 query rows (tokens times heads of one KV head's group) over some chunks of keys.
+struct AttentionItem {
+  int32_t first_row = 0;       // of the batch
+  int32_t tokens = 0;          // rows first_row .. + tokens
+  int32_t first_position = 0;  // of first_row
+  int32_t kv_head = 0;
+  int32_t head_begin = 0;  // of the query heads in the group, when a group is larger than 16
+  int32_t heads = 0;
+  int32_t first_page = 0;  // index of the sequence's page 0 in AttentionWork::pages
+  int32_t chunk_begin = 0;
+  int32_t chunk_end = 0;
+  int32_t partial = -1;  // -1: the item covers all its chunks and writes the output itself;
+                         // otherwise where its partials go, in partials
+};
+// Query rows whose partials are to be merged.
+struct MergeItem {
+  int32_t first_row = 0;
+  int32_t tokens = 0;
+  int32_t kv_head = 0;
+  int32_t head_begin = 0;
+  int32_t heads = 0;
+  int32_t partial = 0;   // of the first chunk
+  int32_t partials = 0;  // one a chunk
+  int32_t reserved = 0;
+};
+struct AttentionWork {
+  std::vector<RowPlace> places;  // [rows]
+  std::vector<uint32_t> pages;   // of all sequences
+  std::vector<AttentionItem> items;
+  std::vector<MergeItem> merges;
+  int partials = 0;  // partial results that the items write, each PartialFloats(shape) floats
+};
+// Builds the lists of a step; `work` is reused. The same for every layer.
+void PlanAttention(std::span<const SequenceRows> sequences, int rows, const AttentionShape& shape,
+                   int page_tokens, const DeviceFacts& device, AttentionWork* work);
+size_t PartialFloats(const AttentionShape& shape);  // of 16 query rows
+
+struct AttentionParams {
+  int layer = 0;
+  AttentionShape shape;
+  TensorView qkv;  // bf16, as RopeAppend left it
+  TensorView out;  // bf16, [rows, heads * head_dim]
+  const uint32_t* pages = nullptr;
+  ListView<AttentionItem> items;
+  int item_capacity = 0;
+  ListView<MergeItem> merges;
+  int merge_capacity = 0;
+  float* partials = nullptr;
+  KvView kv;
+};
+// One launch, or two where there may be something to merge (merge_capacity > 0).
+void LaunchAttention(Launcher& launch, const DeviceFacts& device, const AttentionParams& params);
+
+std::vector<KernelRef> AttentionKernels();
+
+}  // namespace lorad::kernels::cuda

@@ -1,0 +1,155 @@
+// What kernels/cuda/gpu.h offers, on the host: one thread of a block is a fiber (block.h), so that
+// barriers and warp operations may stand anywhere, as on the device.
+//
+// Stricter than a device: a warp operation or barrier that not every thread reaches, or that two
+// lanes reach at different places, ends the program; shared memory starts as NaN and is checked by
+// AddressSanitizer; asynchronous copies happen as late as they may.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "tests/emulator/block.h"
+
+#define LORAD_DEVICE inline
+#define LORAD_KERNEL(threads, blocks)
+#define LORAD_SHARED(Type, name)                 \
+  static const char name##_place = 0;            \
+  ::lorad::kernels::cuda::Identity<Type>& name = \
+      ::lorad::emulator::Shared<::lorad::kernels::cuda::Identity<Type>>(&name##_place)
+
+namespace lorad::kernels::cuda {
+
+template <typename T>
+struct IdentityOf {
+  using type = T;
+};
+template <typename T>
+using Identity = typename IdentityOf<T>::type;
+
+inline constexpr int kWarp = 32;
+
+inline int Thread() { return emulator::Self().thread; }
+inline int Threads() { return emulator::Self().threads; }
+inline int Lane() { return Thread() % kWarp; }
+inline int Warp() { return Thread() / kWarp; }
+inline int BlockX() { return emulator::Self().block_x; }
+inline int BlockY() { return emulator::Self().block_y; }
+inline int BlocksX() { return emulator::Self().blocks_x; }
+inline int BlocksY() { return emulator::Self().blocks_y; }
+
+inline std::byte* DynamicShared() { return emulator::DynamicShared(); }
+
+inline void SyncBlock() { emulator::SyncBlock(); }
+inline void SyncWarp() { emulator::Exchange<int>(0, "SyncWarp"); }
+inline void Fence() {}
+
+template <typename T>
+T ShuffleXor(T value, int mask) {
+  return emulator::Exchange(value, "ShuffleXor")[Lane() ^ mask];
+}
+template <typename T>
+T Shuffle(T value, int lane) {
+  return emulator::Exchange(value, "Shuffle")[lane & (kWarp - 1)];
+}
+template <typename T>
+T ShuffleUp(T value, int delta) {
+  const auto all = emulator::Exchange(value, "ShuffleUp");
+  return Lane() < delta ? value : all[Lane() - delta];
+}
+inline uint32_t Ballot(bool value) {
+  const auto all = emulator::Exchange<int>(value, "Ballot");
+  uint32_t bits = 0;
+  for (int i = 0; i < kWarp; ++i) bits |= uint32_t{all[i] != 0} << i;
+  return bits;
+}
+inline bool Any(bool value) { return Ballot(value) != 0; }
+
+inline int AtomicAdd(int* at, int value) {
+  const int before = *at;
+  *at += value;
+  return before;
+}
+inline unsigned AtomicAdd(unsigned* at, unsigned value) {
+  const unsigned before = *at;
+  *at += value;
+  return before;
+}
+
+struct alignas(16) Vec4 {
+  uint32_t x, y, z, w;
+};
+inline Vec4 Load16(const void* at) {
+  emulator::CheckAligned(at, 16);
+  Vec4 v;
+  std::memcpy(&v, at, 16);
+  return v;
+}
+inline Vec4 LoadOnce16(const void* at) { return Load16(at); }
+inline void Store16(void* at, Vec4 v) {
+  emulator::CheckAligned(at, 16);
+  std::memcpy(at, &v, 16);
+}
+
+inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t FloatToBits(float value) { return std::bit_cast<uint32_t>(value); }
+inline float FromBf16(uint16_t bits) { return BitsToFloat(uint32_t{bits} << 16); }
+inline uint16_t ToBf16(float value) {
+  const uint32_t bits = FloatToBits(value);
+  if (std::isnan(value)) return 0x7fff;  // as cvt.rn.bf16 gives it
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+inline uint32_t PackBf16(float low, float high) {
+  return uint32_t{ToBf16(low)} | uint32_t{ToBf16(high)} << 16;
+}
+inline float LowBf16(uint32_t packed) { return BitsToFloat(packed << 16); }
+inline float HighBf16(uint32_t packed) { return BitsToFloat(packed & 0xffff0000u); }
+
+// See kernels/cuda/gpu.h for who holds what.
+inline void Mma16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Operands {
+    float d[4];
+    uint32_t a[4];
+    uint32_t b[2];
+  };
+  const auto all = emulator::Exchange(
+      Operands{{d[0], d[1], d[2], d[3]}, {a[0], a[1], a[2], a[3]}, {b0, b1}}, "Mma16816");
+  const int g = Lane() / 4, t = Lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+    float sum = all[Lane()].d[i];
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t wa = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+      const uint32_t wb = all[column * 4 + k % 8 / 2].b[k / 8];
+      sum += (k % 2 ? HighBf16(wa) : LowBf16(wa)) * (k % 2 ? HighBf16(wb) : LowBf16(wb));
+    }
+    d[i] = sum;
+  }
+}
+
+inline void CopyAsync16(void* shared, const void* global, bool keep = true) {
+  emulator::CheckAligned(shared, 16);
+  if (keep) emulator::CheckAligned(global, 16);
+  emulator::CopyLater(shared, keep ? global : nullptr);
+}
+inline void CopyAsyncCommit() { emulator::CommitCopies(); }
+template <int kPending>
+void CopyAsyncWait() {
+  emulator::AwaitCopies(kPending);
+}
+
+inline void LoadMatrix4(uint32_t (&r)[4], const void* shared_row) {
+  emulator::CheckAligned(shared_row, 16);
+  const auto rows = emulator::Exchange(shared_row, "LoadMatrix4");
+  for (int j = 0; j < 4; ++j) {
+    std::memcpy(&r[j], static_cast<const std::byte*>(rows[8 * j + Lane() / 4]) + Lane() % 4 * 4, 4);
+  }
+}
+
+}  // namespace lorad::kernels::cuda
+
+// CUDA's own mathematics that <cmath> lacks.
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
