@@ -11,7 +11,8 @@
 
 namespace lorad::kernels::cuda {
 
-// out[i] = row ids[i] of the table (any format, dequantised); an id of -1 - k is sampled[k].
+// out[i] = row ids[i] of the table (any format, dequantised); an id of -1 - k is sampled[k]. An id
+// of table.rows or more gives zeros, so the rows that fill up a bucket may hold any id >= 0.
 void LaunchEmbed(Launcher& launch, int rows, const int32_t* ids, const int32_t* sampled,
                  const WeightsView& table, const TensorView& out);
 // fp32 sums in a fixed order.
@@ -23,7 +24,8 @@ void LaunchRopeAngles(Launcher& launch, int rows, const int32_t* positions, cons
                       int frequencies, const TensorView& angles);
 // out = silu(gate) * up; gate_up [rows, 2 * out.cols].
 void LaunchSwiGlu(Launcher& launch, int rows, const TensorView& gate_up, const TensorView& out);
-// out[i] = x[indices[i]], equal formats.
+// out[i] = x[indices[i]], equal formats and widths. Every index, also of rows that fill up a
+// bucket, is a row of x.
 void LaunchGatherRows(Launcher& launch, int rows, const int32_t* indices, const TensorView& x,
                       const TensorView& out);
 // fp32 copy of one row.
