@@ -13,9 +13,10 @@ int LogitRowsOf(const DecoderExecutorOptions& options) {
   return options.max_logit_rows > 0 ? options.max_logit_rows : options.limits.max_sequences;
 }
 
-// The adapter of a sequence, null for the base model. An adapter without modules changes nothing.
+// The adapter of a sequence, null for the base model. The same on every rank, whatever a rank's
+// share is, because the order of rows depends on it.
 const AdapterUse* AdapterOf(const SequenceInput& sequence) {
-  if (sequence.adapters.empty() || sequence.adapters[0].layout->modules.empty()) return nullptr;
+  if (sequence.adapters.empty() || sequence.adapters[0].pages.empty()) return nullptr;
   return &sequence.adapters[0];
 }
 
@@ -27,8 +28,9 @@ std::tuple<bool, uint32_t, float> SegmentKey(const SequenceInput& sequence) {
   return {false, use->pages[0], use->weight};
 }
 
-bool SameSegment(const kernels::AdapterSegment& segment, const AdapterUse& use) {
-  return segment.layout == use.layout && segment.weight == use.weight &&
+bool SameSegment(const kernels::AdapterSegment& segment, const kernels::AdapterLayout& layout,
+                 const AdapterUse& use) {
+  return segment.layout == &layout && segment.weight == use.weight &&
          segment.pages[0] == use.pages[0];
 }
 
@@ -124,7 +126,7 @@ void DecoderExecutor::CheckSequence(const SequenceInput& sequence) const {
   LORAD_CHECK(sequence.kv_pages.size() * static_cast<size_t>(options_.page_tokens) >= end);
   LORAD_CHECK(sequence.adapters.size() <= 1);
   LORAD_CHECK(sequence.adapters.empty() ||
-              sequence.adapters[0].pages.size() >= sequence.adapters[0].layout->pages);
+              sequence.adapters[0].pages.size() >= sequence.adapters[0].image->pages());
   LORAD_CHECK(sequence.score_targets.empty() ||
               sequence.score_targets.size() == sequence.tokens.size());
   for (TokenId token : sequence.tokens) LORAD_CHECK(token >= 0 && token < config_.vocab_size);
@@ -148,10 +150,11 @@ void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row)
   const AdapterUse* use = AdapterOf(sequence);
   if (use == nullptr) return;
   const int end_row = static_cast<int>(tokens_.size());
-  if (!segments_.empty() && SameSegment(segments_.back(), *use)) {
+  const kernels::AdapterLayout& layout = use->image->layouts[0];
+  if (!segments_.empty() && SameSegment(segments_.back(), layout, *use)) {
     segments_.back().end_row = end_row;
   } else {
-    segments_.push_back({first_row, end_row, use->layout, use->pages, use->weight});
+    segments_.push_back({first_row, end_row, &layout, use->pages, use->weight});
   }
 }
 

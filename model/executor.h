@@ -13,13 +13,15 @@
 
 #include "absl/status/status.h"
 #include "kernels/types.h"
+#include "model/adapter_image.h"
 #include "model/sampling.h"
 
 namespace lorad {
 
-// An adapter as the executor sees it: where its image lies. Borrowed for the step.
+// An adapter as the executor sees it: where its image lies. Borrowed for the step. Without pages it
+// changes nothing.
 struct AdapterUse {
-  const kernels::AdapterLayout* layout = nullptr;
+  const AdapterImage* image = nullptr;
   std::span<const uint32_t> pages;
   float weight = 1.0f;
 };

@@ -121,9 +121,9 @@ class AdapterCatalog {
 
   // Reads the version's files again and writes its image into pages of `slab`. DataLoss
   // ADAPTER_CORRUPT if they are no longer, to the bit, what was checked.
-  absl::StatusOr<AdapterLayoutPtr> LoadImage(const AdapterVersion& version,
-                                             const kernels::PageSlab& slab,
-                                             std::span<const uint32_t> pages) const;
+  absl::StatusOr<AdapterImagePtr> LoadImage(const AdapterVersion& version,
+                                            const kernels::PageSlab& slab,
+                                            std::span<const uint32_t> pages) const;
 
  private:
   using Entry = AdapterDirectory::Entry;

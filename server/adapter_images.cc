@@ -51,11 +51,10 @@ absl::StatusOr<AdapterFactsPtr> AdapterImages::Check(const std::filesystem::path
                                                      AdapterCheck check) {
   LORAD_ASSIGN_OR_RETURN(const PeftAdapter peft,
                          LoadPeftAdapter(directory, *parts_.model, parts_.limits, check));
-  const kernels::AdapterLayout layout =
-      parts_.backend->PlanAdapter(peft.factors(), SiteCount(*parts_.model), parts_.page_bytes);
+  const AdapterImage image = Plan(peft.factors());
   const PeftAdapterFacts& found = peft.facts();
-  AdapterFacts facts{.image_bytes = layout.image_bytes,
-                     .pages = layout.pages,
+  AdapterFacts facts{.image_bytes = image.bytes(),
+                     .pages = image.pages(),
                      .max_rank = found.max_rank,
                      .ranks = found.ranks,
                      .target_modules = found.target_modules,
@@ -75,7 +74,7 @@ std::string AdapterImages::FactsText(const AdapterFacts& facts) const {
   return FactsToText(facts, table_.fingerprint());
 }
 
-absl::StatusOr<std::shared_ptr<const kernels::AdapterLayout>> AdapterImages::Load(
+absl::StatusOr<std::shared_ptr<const AdapterImage>> AdapterImages::Load(
     const std::filesystem::path& directory, const AdapterFacts& facts,
     const kernels::PageSlab& slab, std::span<const uint32_t> pages) const {
   const auto damaged = [](std::string_view why) {
@@ -83,17 +82,21 @@ absl::StatusOr<std::shared_ptr<const kernels::AdapterLayout>> AdapterImages::Loa
   };
   const auto peft = LoadPeftAdapter(directory, *parts_.model, parts_.limits, AdapterCheck::kWhole);
   if (!peft.ok()) return damaged(std::string(peft.status().message()));
-  auto layout = std::make_shared<const kernels::AdapterLayout>(
-      parts_.backend->PlanAdapter(peft->factors(), SiteCount(*parts_.model), parts_.page_bytes));
-  if (layout->pages != facts.pages || layout->image_bytes != facts.image_bytes) {
+  auto image = std::make_shared<const AdapterImage>(Plan(peft->factors()));
+  if (image->pages() != facts.pages || image->bytes() != facts.image_bytes) {
     return damaged("its files changed");
   }
-  parts_.backend->PackAdapter(*layout, peft->factors(), slab, pages);
-  return layout;
+  parts_.backend->PackAdapter(image->layouts[0], peft->factors(), slab, pages);
+  return image;
 }
 
-absl::StatusOr<kernels::AdapterLayout> AdapterImages::PlanFor(
-    int rank, std::span<const std::string> modules) const {
+AdapterImage AdapterImages::Plan(std::span<const kernels::LowRankFactors> factors) const {
+  return {.layouts = {
+              parts_.backend->PlanAdapter(factors, SiteCount(*parts_.model), parts_.page_bytes)}};
+}
+
+absl::StatusOr<AdapterImage> AdapterImages::PlanFor(int rank,
+                                                    std::span<const std::string> modules) const {
   if (rank < 1 || rank > parts_.limits.max_rank) {
     return InvalidField("rank", fmt::format("must be in [1, {}]", parts_.limits.max_rank));
   }
@@ -121,7 +124,7 @@ absl::StatusOr<kernels::AdapterLayout> AdapterImages::PlanFor(
   if (wants(kLmHead)) {
     factors.push_back(Shapes(LmHeadSite(model), 0, model.vocab_size, model.hidden_size, rank));
   }
-  return parts_.backend->PlanAdapter(factors, SiteCount(model), parts_.page_bytes);
+  return Plan(factors);
 }
 
 }  // namespace lorad

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "model/adapter_image.h"
 #include "model/model_config.h"
 #include "model/peft_adapter.h"
 #include "server/adapter_facts.h"
@@ -39,20 +40,21 @@ class AdapterImages {
 
   // Reads the files again and writes their image into `pages` of `slab`, as many as `facts` say. An
   // error of any kind is DataLoss ADAPTER_CORRUPT: they are not what was checked.
-  absl::StatusOr<std::shared_ptr<const kernels::AdapterLayout>> Load(
-      const std::filesystem::path& directory, const AdapterFacts& facts,
-      const kernels::PageSlab& slab, std::span<const uint32_t> pages) const;
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> Load(const std::filesystem::path& directory,
+                                                           const AdapterFacts& facts,
+                                                           const kernels::PageSlab& slab,
+                                                           std::span<const uint32_t> pages) const;
 
-  // The layout of an adapter with matrices of this rank in every layer's `modules` (as Hugging Face
+  // The image of an adapter with matrices of this rank in every layer's `modules` (as Hugging Face
   // names them; none: all that adapters may change). InvalidArgument names the field "rank" or
   // "target_modules[i]".
-  absl::StatusOr<kernels::AdapterLayout> PlanFor(int rank,
-                                                 std::span<const std::string> modules) const;
+  absl::StatusOr<AdapterImage> PlanFor(int rank, std::span<const std::string> modules) const;
 
   size_t page_bytes() const { return parts_.page_bytes; }
 
  private:
   absl::Status CheckLimits(const AdapterFacts& facts) const;
+  AdapterImage Plan(std::span<const kernels::LowRankFactors> factors) const;
 
   const Parts parts_;
   FactsTable table_;

@@ -55,11 +55,11 @@ absl::Status AdminService::FillFit(const v1::GetFitRequest& request, v1::Fit* re
   if (request.rank() != 0) {
     const std::vector<std::string> modules(request.target_modules().begin(),
                                            request.target_modules().end());
-    LORAD_ASSIGN_OR_RETURN(const kernels::AdapterLayout layout,
+    LORAD_ASSIGN_OR_RETURN(const AdapterImage image,
                            parts_.images->PlanFor(request.rank(), modules));
-    const PoolFit fit = FitOf(layout.pages, pool);
-    response->set_adapter_pages(layout.pages);
-    response->set_adapter_image_bytes(static_cast<int64_t>(layout.image_bytes));
+    const PoolFit fit = FitOf(image.pages(), pool);
+    response->set_adapter_pages(image.pages());
+    response->set_adapter_image_bytes(static_cast<int64_t>(image.bytes()));
     response->set_adapters_in_free_pages(fit.in_free_pages);
     response->set_adapters_in_available_pages(fit.in_available_pages);
     response->set_adapters_in_pool(fit.in_pool);

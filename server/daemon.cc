@@ -225,7 +225,7 @@ void Daemon::Parts::MakeEngine() {
           .clock = &clock,
           .load_adapter =
               [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                     std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
+                     std::function<void(absl::StatusOr<AdapterImagePtr>)> done) {
                 loads->Post(
                     [this, version = std::move(version), pages = std::move(pages),
                      done = std::move(done)] { done(catalog->LoadImage(*version, slab, pages)); });

@@ -50,14 +50,14 @@ struct EngineOptions {
   bool validate_books = kDebugBuild;
 };
 
-// Where the parts of an adapter's image lie in it; lives as long as the image.
-using AdapterLayoutPtr = std::shared_ptr<const kernels::AdapterLayout>;
+// Lives as long as the image is in its pages.
+using AdapterImagePtr = std::shared_ptr<const AdapterImage>;
 
 // Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any
-// thread) exactly once, with the layout of what it wrote.
+// thread) exactly once, with what it wrote.
 using AdapterLoadFn =
     std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                       std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done)>;
+                       std::function<void(absl::StatusOr<AdapterImagePtr>)> done)>;
 
 class Engine {
  public:
@@ -121,7 +121,7 @@ class Engine {
   };
   struct LoadedMessage {
     std::shared_ptr<const AdapterVersion> version;
-    absl::StatusOr<AdapterLayoutPtr> layout;
+    absl::StatusOr<AdapterImagePtr> image;
   };
   struct RetireMessage {
     AdapterVersionId id;
@@ -140,7 +140,7 @@ class Engine {
     std::string name;
     int64_t version = 0;
     uint64_t image_bytes = 0;
-    AdapterLayoutPtr layout;  // null while it loads
+    AdapterImagePtr image;  // null while it loads
     std::shared_ptr<AdapterActivity> activity;
   };
 

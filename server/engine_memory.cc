@@ -75,7 +75,7 @@ void Engine::Admit(RequestId id) {
   std::unique_ptr<Sequence> s = std::move(*at);
   waiting_.erase(at);
   for (const AdapterRef& ref : s->request->adapters) {
-    s->adapters.push_back({.layout = held_.at(ref.version->id).layout.get(),
+    s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),
                            .pages = pool_.adapters().Lease(ref.version->id, now_),
                            .weight = ref.weight});
     ref.version->activity->last_unix_ms.store(UnixMillisNow());
@@ -133,15 +133,15 @@ bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
   held_[version->id] = {.name = version->name,
                         .version = version->version,
                         .image_bytes = version->image_bytes,
-                        .layout = nullptr,
+                        .image = nullptr,
                         .activity = version->activity};
   image_bytes_ += version->image_bytes;
   version->activity->state.store(AdapterState::kLoading);
   if (parts_.observer != nullptr) parts_.observer->OnAdapterState(version->name);
   std::vector<uint32_t> copy(pages.begin(), pages.end());
   parts_.load_adapter(version, std::move(copy),
-                      [this, version](absl::StatusOr<AdapterLayoutPtr> layout) {
-                        Post(LoadedMessage{version, std::move(layout)});
+                      [this, version](absl::StatusOr<AdapterImagePtr> image) {
+                        Post(LoadedMessage{version, std::move(image)});
                       });
   return true;
 }
@@ -167,9 +167,9 @@ void Engine::Handle(LoadedMessage message) {
   const auto started = load_started_.find(id);
   LORAD_CHECK(started != load_started_.end());
   const Duration duration = now_ - started->second;
-  if (message.layout.ok()) {
+  if (message.image.ok()) {
     pool_.adapters().FinishLoad(id, Seconds(duration), now_);
-    held_.at(id).layout = *std::move(message.layout);
+    held_.at(id).image = *std::move(message.image);
     activity.state.store(AdapterState::kResident);
     activity.SetLastError("");
     if (pinned_.contains(id)) pool_.adapters().SetPinned(id, true);
@@ -181,12 +181,12 @@ void Engine::Handle(LoadedMessage message) {
     pool_.adapters().AbortLoad(id);
     ForgetHeld(id);
     activity.state.store(AdapterState::kStored);
-    activity.SetLastError(std::string(message.layout.status().message()));
-    FailWaitingFor(id, message.layout.status());
+    activity.SetLastError(std::string(message.image.status().message()));
+    FailWaitingFor(id, message.image.status());
   }
   load_started_.erase(started);
   if (parts_.observer != nullptr) {
-    parts_.observer->OnAdapterLoad(*message.version, duration, message.layout.status());
+    parts_.observer->OnAdapterLoad(*message.version, duration, message.image.status());
     parts_.observer->OnAdapterState(message.version->name);
   }
   // Nobody wants it any more.

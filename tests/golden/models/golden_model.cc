@@ -105,17 +105,18 @@ void GoldenModel::LoadAdapters(const std::filesystem::path& dir, const Sabotage&
     std::vector<kernels::LowRankFactors> factors(file.factors().begin(), file.factors().end());
     if (sabotage.factors) sabotage.factors(&factors);
     LoadedAdapter& adapter = adapters_.emplace_back();
-    adapter.layout = backend_->PlanAdapter(factors, SiteCount(config_), pool_->page_bytes());
+    adapter.image.layouts = {
+        backend_->PlanAdapter(factors, SiteCount(config_), pool_->page_bytes())};
     adapter.pages = PageList(pool_.get(), PageUse::kAdapter);
-    LORAD_CHECK(adapter.pages.Grow(adapter.layout.pages));
-    backend_->PackAdapter(adapter.layout, factors, slab_, adapter.pages.ids());
+    LORAD_CHECK(adapter.pages.Grow(adapter.image.pages()));
+    backend_->PackAdapter(adapter.image.layouts[0], factors, slab_, adapter.pages.ids());
   }
 }
 
 std::vector<AdapterUse> GoldenModel::Use(int adapter) const {
   if (adapter < 0) return {};
   const LoadedAdapter& loaded = adapters_[static_cast<size_t>(adapter)];
-  return {{&loaded.layout, loaded.pages.ids(), 1.0f}};
+  return {{&loaded.image, loaded.pages.ids(), 1.0f}};
 }
 
 PageList GoldenModel::KvPages(size_t tokens) {

@@ -60,7 +60,7 @@ class GoldenModel {
 
  private:
   struct LoadedAdapter {
-    kernels::AdapterLayout layout;
+    AdapterImage image;
     PageList pages;
   };
 

@@ -369,10 +369,10 @@ TEST_F(CatalogTest, ImagesAreWrittenFromTheStoredFiles) {
   const kernels::PageSlab slab{(*buffer)->data(), page_bytes_};
   std::vector<uint32_t> pages;
   for (uint32_t i = 0; i < version->pages; ++i) pages.push_back(7 - i);
-  const auto layout = catalog_->LoadImage(*version, slab, pages);
-  ASSERT_TRUE(layout.ok()) << layout.status();
-  EXPECT_EQ((*layout)->pages, version->pages);
-  EXPECT_EQ((*layout)->image_bytes, version->image_bytes);
+  const auto image = catalog_->LoadImage(*version, slab, pages);
+  ASSERT_TRUE(image.ok()) << image.status();
+  EXPECT_EQ((*image)->pages(), version->pages);
+  EXPECT_EQ((*image)->bytes(), version->image_bytes);
   std::filesystem::resize_file(folder_.path() / "state/adapters/foo/1" / kAdapterWeightsFile, 100);
   const absl::Status damaged = catalog_->LoadImage(*version, slab, pages).status();
   EXPECT_TRUE(absl::IsDataLoss(damaged)) << damaged;

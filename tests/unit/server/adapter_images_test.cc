@@ -18,9 +18,9 @@ class AdapterImagesTest : public CatalogTest {
   void SetUp() override { Open(); }
 
   kernels::AdapterLayout Plan(int rank, const std::vector<std::string>& modules) {
-    auto layout = images_->PlanFor(rank, modules);
-    EXPECT_TRUE(layout.ok()) << layout.status();
-    return layout.value_or(kernels::AdapterLayout());
+    auto image = images_->PlanFor(rank, modules);
+    EXPECT_TRUE(image.ok()) << image.status();
+    return image.ok() ? image->layouts.at(0) : kernels::AdapterLayout();
   }
   std::string FieldOf(int rank, const std::vector<std::string>& modules) {
     return GetErrorDetail(images_->PlanFor(rank, modules).status()).field;

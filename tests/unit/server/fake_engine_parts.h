@@ -78,7 +78,7 @@ class FakeExecutor final : public Executor {
       if (at != memory_->kv.end()) mix(static_cast<uint64_t>(at->second) + 1);
     }
     for (const AdapterUse& use : s.adapters) {
-      EXPECT_EQ(use.pages.size(), use.layout->pages);
+      EXPECT_EQ(use.pages.size(), use.image->pages());
       for (uint32_t page : use.pages) mix(memory_->adapter[page] + 7919);
     }
     SequenceResult result;
@@ -147,7 +147,7 @@ struct EngineFixture {
                       .load_adapter =
                           [this](std::shared_ptr<const AdapterVersion> version,
                                  std::vector<uint32_t> page_ids,
-                                 std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done) {
+                                 std::function<void(absl::StatusOr<AdapterImagePtr>)> done) {
                             Load load{std::move(version), std::move(page_ids), std::move(done)};
                             ++loads_started;
                             if (load_now) {
@@ -162,17 +162,18 @@ struct EngineFixture {
   struct Load {
     std::shared_ptr<const AdapterVersion> version;
     std::vector<uint32_t> pages;
-    std::function<void(absl::StatusOr<AdapterLayoutPtr>)> done;
+    std::function<void(absl::StatusOr<AdapterImagePtr>)> done;
   };
   void Finish(Load& load, const absl::Status& status) {
     {
       std::lock_guard lock(memory.mutex);
       for (uint32_t page : load.pages) memory.adapter[page] = load.version->id;
     }
-    auto layout = std::make_shared<kernels::AdapterLayout>();
-    layout->pages = load.version->pages;
+    auto image = std::make_shared<AdapterImage>();
+    image->layouts.resize(1);
+    image->layouts[0].pages = load.version->pages;
     if (status.ok()) {
-      load.done(std::move(layout));
+      load.done(std::move(image));
     } else {
       load.done(status);
     }

@@ -216,7 +216,7 @@ TEST(DecoderExecutorTest, SamplesWithTheSequencesOwnIndexAndSeed) {
 TEST(DecoderExecutorTest, AnAdapterWithoutModulesIsTheBaseModel) {
   TinyModel model;
   TinyAdapter empty;
-  empty.layout = model.backend()->PlanAdapter({}, SiteCount(model.config()), 4096);
+  empty.image.layouts = {model.backend()->PlanAdapter({}, SiteCount(model.config()), 4096)};
   const std::vector<TokenId> tokens = Tokens(4, 1);
   EXPECT_EQ(LogitsAlone(model, tokens, &empty), LogitsAlone(model, tokens, nullptr));
 }

@@ -33,10 +33,10 @@ inline ModelConfig TinyConfig() {
 
 // An adapter of random factors on every projection and the head, in the pool.
 struct TinyAdapter {
-  kernels::AdapterLayout layout;
+  AdapterImage image;
   std::vector<uint32_t> pages;
 
-  AdapterUse Use(float weight = 1.0f) const { return {&layout, pages, weight}; }
+  AdapterUse Use(float weight = 1.0f) const { return {&image, pages, weight}; }
 };
 
 class TinyModel {
@@ -90,9 +90,9 @@ class TinyModel {
     }
     add(LmHeadSite(config_), 0, config_.vocab_size, config_.hidden_size);
     auto adapter = std::make_unique<TinyAdapter>();
-    adapter->layout = backend_->PlanAdapter(factors, SiteCount(config_), page_bytes_);
-    adapter->pages = TakePages(adapter->layout.pages);
-    backend_->PackAdapter(adapter->layout, factors, slab_, adapter->pages);
+    adapter->image.layouts = {backend_->PlanAdapter(factors, SiteCount(config_), page_bytes_)};
+    adapter->pages = TakePages(adapter->image.pages());
+    backend_->PackAdapter(adapter->image.layouts[0], factors, slab_, adapter->pages);
     return adapter;
   }
 
