@@ -24,9 +24,9 @@ std::unique_ptr<AdapterTransfer> Backend::StartTransfer(const AdapterLayout&,
 
 void Backend::Sample(const Tensor&, std::span<const SampleRow>) { LORAD_CHECK(Samples()); }
 
-std::span<const int32_t> Backend::Sampled() {
+absl::StatusOr<std::span<const int32_t>> Backend::Sampled(uint64_t) {
   LORAD_CHECK(Samples());
-  return {};
+  return absl::UnimplementedError("sampling");
 }
 
 }  // namespace lorad::kernels

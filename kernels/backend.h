@@ -4,7 +4,7 @@
 //
 // Threads: one thread (the engine's) calls the step operations; PlanAdapter and PackAdapter may be
 // called from any thread at the same time. Operations are ordered; a result is readable on the host
-// after HostRows().
+// after HostRow() or Sampled().
 //
 // Numbers: an output row depends only on its own input row, its adapter and its own sequence, never
 // on what else is in the batch: on the CPU backends results are bit-identical under any batching,
@@ -179,10 +179,20 @@ class Backend {
   virtual uint64_t LastStep() const { return 0; }
 
   // --- A step ---
-  // Operations may be put off and run together, the latest when a result is asked for. The lists
-  // that they are given (spans of ids, positions, sequences, segments, rows) must stay as they are
-  // until then; tensors must live until then.
+  // Operations may be put off and run together, the latest at EndStep or when a result is asked
+  // for. The lists that they are given (spans of ids, positions, sequences, segments, rows) must
+  // stay as they are until then; tensors must live until then.
   //
+  // Hands the step to the device as far as it is not there yet, without waiting for it, and returns
+  // its number (LastStep). At most two steps may be under way: wait for a step before the second
+  // after it ends. 0: there are no numbers, and every operation is over when it returns.
+  virtual uint64_t EndStep() { return 0; }
+  // Waits until this step and all before it are over. An error: the device is broken, and nothing
+  // that it computed since the last wait is worth anything.
+  virtual absl::Status WaitForStep(uint64_t /*step*/) { return absl::OkStatus(); }
+  // For tests and debugging: fills pages that nobody holds with NaN (bytes 0xff), after the steps
+  // that were handed over and before anything that is given later, transfers too.
+  virtual void PoisonPages(std::span<const uint32_t> pages) = 0;
   // Copies whole pages of the pool.  REQUIRES: no page is written twice, and none that is written
   // is read.
   virtual void CopyPages(std::span<const PageCopy> copies) = 0;
@@ -211,11 +221,12 @@ class Backend {
   // --- Sampling on the device ---
   // False: sample on the host from HostRow; Sample is not called.
   virtual bool Samples() const { return false; }
-  // Draws a token from each listed row of logits. Token k of the last call is at Sampled()[k], and
-  // an id of -1 - k given to Embed stands for it, so that a step may follow without the host.
+  // Draws a token from each listed row of logits, at most once a step. In the next step an id of
+  // -1 - k given to Embed stands for token k, so that it may follow without the host.
   virtual void Sample(const Tensor& logits, std::span<const SampleRow> rows);
-  // Waits for the tokens of the last Sample but not for work that was given after it.
-  virtual std::span<const int32_t> Sampled();
+  // The tokens of that step's Sample; waits for it as WaitForStep, but not for a step after it.
+  // Valid until the second EndStep after it.  REQUIRES: one of the last two steps, with a Sample.
+  virtual absl::StatusOr<std::span<const int32_t>> Sampled(uint64_t step);
 
   // Runs fn(0) ... fn(n-1) on the backend's host threads; returns when all are done. For host work
   // between operations (sampling). fn must not call the backend.

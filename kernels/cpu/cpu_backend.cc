@@ -88,6 +88,10 @@ void CpuBackend::PackAdapter(const AdapterLayout& layout, std::span<const LowRan
   PackAdapterImage(layout, factors, slab, pages, kernels_.tile_order);
 }
 
+void CpuBackend::PoisonPages(std::span<const uint32_t> pages) {
+  for (const uint32_t page : pages) std::memset(slab_.Page(page), 0xff, slab_.page_bytes);
+}
+
 void CpuBackend::CopyPages(std::span<const PageCopy> copies) {
   for (const PageCopy& copy : copies) {
     std::memcpy(slab_.Page(copy.to), slab_.Page(copy.from), slab_.page_bytes);

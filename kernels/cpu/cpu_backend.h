@@ -42,6 +42,7 @@ class CpuBackend final : public Backend {
   void PackAdapter(const AdapterLayout& layout, std::span<const LowRankFactors> factors,
                    const PageSlab& slab, std::span<const uint32_t> pages) const override;
 
+  void PoisonPages(std::span<const uint32_t> pages) override;
   void CopyPages(std::span<const PageCopy> copies) override;
   void Embed(std::span<const int32_t> ids, const Matrix& table, Tensor& out) override;
   void RmsNorm(int rows, const Tensor& x, const Vector& weight, float eps, Tensor& y) override;

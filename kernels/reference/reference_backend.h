@@ -33,6 +33,7 @@ class ReferenceBackend final : public Backend {
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;
   void SetPool(const PageSlab& slab, const KvGeometry& geometry) override;
+  void PoisonPages(std::span<const uint32_t> pages) override;
   void CopyPages(std::span<const PageCopy> copies) override;
 
   // adapter.cc

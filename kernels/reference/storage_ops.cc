@@ -83,6 +83,10 @@ void ReferenceBackend::SetPool(const PageSlab& slab, const KvGeometry& geometry)
   kv_ = {slab, geometry};
 }
 
+void ReferenceBackend::PoisonPages(std::span<const uint32_t> pages) {
+  for (const uint32_t page : pages) std::memset(slab_.Page(page), 0xff, slab_.page_bytes);
+}
+
 void ReferenceBackend::CopyPages(std::span<const PageCopy> copies) {
   for (const PageCopy& copy : copies) {
     std::memcpy(slab_.Page(copy.to), slab_.Page(copy.from), slab_.page_bytes);

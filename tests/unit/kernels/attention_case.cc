@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 namespace lorad::kernels::conformance {
@@ -105,9 +104,9 @@ void RunningAttention::CopyToFreshPages(int sequence) {
     page = copies.back().to;
   }
   rig_.backend().CopyPages(copies);
-  for (const PageCopy& copy : copies) {
-    std::memset(rig_.slab().Page(copy.from), 0xff, rig_.slab().page_bytes);
-  }
+  std::vector<uint32_t> left;
+  for (const PageCopy& copy : copies) left.push_back(copy.from);
+  rig_.backend().PoisonPages(left);
 }
 
 void RunningAttention::RunInChunks(int chunk) {
