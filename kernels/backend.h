@@ -238,8 +238,14 @@ struct CpuOptions {
   std::string isa = "auto";  // auto, amx, avx512bf16, avx512, avx2, portable
 };
 
+struct CudaOptions {
+  int device = 0;
+};
+
 std::unique_ptr<Backend> NewReferenceBackend();
 // InvalidArgument for an instruction set that is unknown or that this machine lacks.
 absl::StatusOr<std::unique_ptr<Backend>> NewCpuBackend(const CpuOptions& options);
+// In lorad_cuda. FailedPrecondition: this build has none. Unavailable: no driver or device.
+absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions& options);
 
 }  // namespace lorad::kernels

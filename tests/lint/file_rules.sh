@@ -14,6 +14,10 @@ while read -r file; do
 done < <(git ls-files -- 'tests/**/*_test.cc')
 
 while read -r file; do
+  grep -qwF "$(basename "$file")" kernels/cuda/CMakeLists.txt || complain "$file is not in kernels/cuda/CMakeLists.txt"
+done < <(git ls-files -- 'kernels/cuda/*.cu' 'kernels/cuda/*.cc')
+
+while read -r file; do
   case $file in
     *_inl.h) ;;  # may be included once for each instruction set
     *.h | *.cuh) grep -q '^#pragma once' "$file" || complain "$file lacks #pragma once" ;;
@@ -22,7 +26,7 @@ done < <(git ls-files)
 
 hits=$(git grep -nE 'march=native' -- '*.txt' '*.cmake' '*.json' '*.sh' | grep -v '^tests/lint/')
 [ -z "$hits" ] || complain "dispatch at run time instead: $hits"
-hits=$(git grep -nwE 'TODO|FIXME|XXX' -- '*.h' '*.cc' '*.py' '*.sh' '*.proto' | grep -v '^tests/lint/')
+hits=$(git grep -nwE 'TODO|FIXME|XXX' -- '*.h' '*.cc' '*.cu' '*.cuh' '*.py' '*.sh' '*.proto' | grep -v '^tests/lint/')
 [ -z "$hits" ] || complain "unfinished: $hits"
 hits=$(git ls-files | grep -E '(^|/)(utils?|common|managers?|helpers?)(\.|/|_)')
 [ -z "$hits" ] || complain "say what it is instead: $hits"
