@@ -57,7 +57,12 @@ struct RopeAppendParams {
 };
 void LaunchRopeAppend(Launcher& launch, const DeviceFacts& device, const RopeAppendParams& params);
 
-// Up to 16 query rows (tokens times heads of one KV head's group) over some chunks of keys.
+// Query rows (tokens times heads of one KV head's group) over some chunks of keys. Items have up to
+// kItemRows rows and share the work of a chunk among a block's warps; tiles have up to kTileRows
+// and give each warp kItemRows of them.
+inline constexpr int kItemRows = 16;
+inline constexpr int kTileRows = 64;
+
 struct AttentionItem {
   int32_t first_row = 0;       // of the batch
   int32_t tokens = 0;          // rows first_row .. + tokens
@@ -69,30 +74,34 @@ struct AttentionItem {
   int32_t chunk_begin = 0;
   int32_t chunk_end = 0;
   int32_t partial = -1;  // -1: the item covers all its chunks and writes the output itself;
-                         // otherwise where its partials go, in partials
+                         // otherwise it covers one, and this is where its partial goes (a tile's:
+                         // its partials, one for every kItemRows rows)
 };
-// Query rows whose partials are to be merged.
+// Query rows, kItemRows at most, whose partials are to be merged.
 struct MergeItem {
   int32_t first_row = 0;
-  int32_t tokens = 0;
+  int32_t tokens = 0;  // of the item or tile
   int32_t kv_head = 0;
   int32_t head_begin = 0;
   int32_t heads = 0;
-  int32_t partial = 0;   // of the first chunk
-  int32_t partials = 0;  // one a chunk
-  int32_t reserved = 0;
+  int32_t row_begin = 0;  // first of the query rows, within the item or tile
+  int32_t partial = 0;    // of the first chunk
+  int32_t stride = 0;     // partials from one chunk to the next
+  int32_t partials = 0;   // one a chunk
 };
 struct AttentionWork {
-  std::vector<RowPlace> places;  // [rows]
-  std::vector<uint32_t> pages;   // of all sequences
-  std::vector<AttentionItem> items;
-  std::vector<MergeItem> merges;
-  int partials = 0;  // partial results that the items write, each PartialFloats(shape) floats
+  std::vector<RowPlace> places;      // [rows]
+  std::vector<uint32_t> pages;       // of all sequences
+  std::vector<AttentionItem> items;  // few rows: decode
+  std::vector<AttentionItem> tiles;  // many rows: prefill
+  std::vector<MergeItem> merges;     // of both
+  int partials = 0;  // partial results that are written, each PartialFloats(shape) floats
 };
-// Builds the lists of a step; `work` is reused. The same for every layer.
+// Builds the lists of a step; `work` is reused. The same for every layer. Rows beyond the
+// sequences' get no place. How the work is cut depends on the device, results do not.
 void PlanAttention(std::span<const SequenceRows> sequences, int rows, const AttentionShape& shape,
                    int page_tokens, const DeviceFacts& device, AttentionWork* work);
-size_t PartialFloats(const AttentionShape& shape);  // of 16 query rows
+size_t PartialFloats(const AttentionShape& shape);  // of kItemRows query rows
 
 struct AttentionParams {
   int layer = 0;
@@ -102,12 +111,14 @@ struct AttentionParams {
   const uint32_t* pages = nullptr;
   ListView<AttentionItem> items;
   int item_capacity = 0;
+  ListView<AttentionItem> tiles;
+  int tile_capacity = 0;
   ListView<MergeItem> merges;
   int merge_capacity = 0;
   float* partials = nullptr;
   KvView kv;
 };
-// One launch, or two where there may be something to merge (merge_capacity > 0).
+// One launch for each of items, tiles and merges whose capacity is not 0.
 void LaunchAttention(Launcher& launch, const DeviceFacts& device, const AttentionParams& params);
 
 std::vector<KernelRef> AttentionKernels();

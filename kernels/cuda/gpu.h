@@ -98,6 +98,29 @@ LORAD_DEVICE void Store16(void* at, Vec4 v) {
   *static_cast<uint4*>(at) = make_uint4(v.x, v.y, v.z, v.w);
 }
 
+// 8 bytes, aligned.
+struct alignas(8) Vec2 {
+  uint32_t x, y;
+};
+LORAD_DEVICE Vec2 Load8(const void* at) {
+  const uint2 v = *static_cast<const uint2*>(at);
+  return {v.x, v.y};
+}
+LORAD_DEVICE Vec2 LoadOnce8(const void* at) {  // as LoadOnce16
+  Vec2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0,%1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(at));
+  return v;
+}
+
+// 2^x by the special function unit, 2 ulp; exact for 0, 0 for -inf and results below 2^-126.
+LORAD_DEVICE float Exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 // Two bf16 in one word, `low` at the lower address; rounds to nearest even.
 LORAD_DEVICE uint32_t PackBf16(float low, float high) {
   uint32_t packed;

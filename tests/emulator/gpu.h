@@ -94,6 +94,19 @@ inline void Store16(void* at, Vec4 v) {
   std::memcpy(at, &v, 16);
 }
 
+struct alignas(8) Vec2 {
+  uint32_t x, y;
+};
+inline Vec2 Load8(const void* at) {
+  emulator::CheckAligned(at, 8);
+  Vec2 v;
+  std::memcpy(&v, at, 8);
+  return v;
+}
+inline Vec2 LoadOnce8(const void* at) { return Load8(at); }
+
+inline float Exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+
 inline float BitsToFloat(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t FloatToBits(float value) { return std::bit_cast<uint32_t>(value); }
 inline float FromBf16(uint16_t bits) { return BitsToFloat(uint32_t{bits} << 16); }
