@@ -17,10 +17,13 @@
 
 namespace lorad::kernels::cuda {
 
-// Matrices of equal width stacked by rows, in the form that the device holds; pure, any thread.
-//   kBf16  [rows, stride] bf16          kInt8, kFp8  [rows, stride] bytes, scales [rows]
-//   kInt4  [rows, stride/2] bytes, the earlier input in the low half, q + 8 in 0..15;
-//          scales [rows, stride/64]
+// Matrices of equal width stacked by rows, in the form that the device holds (dense_weights.h);
+// pure, any thread. A row takes WeightRowBytes(format, stride) bytes.
+//   kBf16  [rows, stride] bf16, plain
+//   kInt8  w = code * scale, scale = max|w of the row| / 127; scales [rows]
+//   kFp8   w = code * scale, scale = max|w of the row| / 448; scales [rows]
+//   kInt4  w = code * scale, scale = max|w of 64 inputs of a row| / 7; scales [rows, stride/64]
+// Codes are the nearest, ties to even. REQUIRES: every value is finite.
 struct HostWeights {
   std::vector<std::byte> data;
   std::vector<float> scales;

@@ -136,6 +136,13 @@ LORAD_DEVICE float FromBf16(uint16_t bits) { return __uint_as_float(uint32_t{bit
 LORAD_DEVICE float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 LORAD_DEVICE uint32_t FloatToBits(float value) { return __float_as_uint(value); }
 
+// a * b + c for each of two bf16, rounded once; subnormals are kept.
+LORAD_DEVICE uint32_t FmaBf16(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
 // d += a b on one warp: a [16 rows, 16 k], b [16 k, 8 columns], bf16, sums in fp32. With g = lane/4
 // and t = lane%4 a lane holds
 //   a[0] = a(g, 2t..2t+1)   a[1] = a(g+8, 2t..)   a[2] = a(g, 2t+8..)   a[3] = a(g+8, 2t+8..)

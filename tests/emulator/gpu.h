@@ -121,6 +121,11 @@ inline uint32_t PackBf16(float low, float high) {
 inline float LowBf16(uint32_t packed) { return BitsToFloat(packed << 16); }
 inline float HighBf16(uint32_t packed) { return BitsToFloat(packed & 0xffff0000u); }
 
+inline uint32_t FmaBf16(uint32_t a, uint32_t b, uint32_t c) {
+  // A product of two bf16 is exact in fp32.
+  return PackBf16(LowBf16(a) * LowBf16(b) + LowBf16(c), HighBf16(a) * HighBf16(b) + HighBf16(c));
+}
+
 // See kernels/cuda/gpu.h for who holds what.
 inline void Mma16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Operands {
