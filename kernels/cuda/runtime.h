@@ -25,7 +25,6 @@ struct DeviceFacts {
   int compute_capability = 0;  // 90 for 9.0
   int multiprocessors = 0;
   size_t memory_bytes = 0;
-  size_t free_bytes = 0;              // when asked
   size_t shared_bytes_per_block = 0;  // with opt-in
   int max_threads_per_block = 1024;
   int max_grid_y = 65535;
@@ -47,6 +46,9 @@ class Runtime {
   virtual const DeviceFacts& facts() const = 0;
   // The first error of this device, kept.
   virtual absl::Status status() const = 0;
+  // An error of a library that works on this device: kept like the device's own.
+  virtual void Fail(const absl::Status& status) = 0;
+  virtual size_t FreeBytes() const = 0;  // of device memory, now
 
   // Device memory, zeroed, 256-byte aligned at least. ResourceExhausted.
   virtual absl::StatusOr<void*> AllocateDevice(size_t bytes) = 0;
@@ -73,6 +75,12 @@ class Runtime {
   virtual bool IsDone(Event event) = 0;
   virtual absl::Status Synchronize(Event event) = 0;
   virtual absl::Status Synchronize(Stream stream) = 0;
+  // An event that also notes the time, and what lies between two of them that are done.
+  virtual Event NewTimingEvent() = 0;
+  virtual float MillisecondsBetween(Event from, Event to) = 0;
+
+  // For libraries: the cudaStream_t. Null in an emulation.
+  virtual void* NativeStream(Stream stream) = 0;
 
   // What is queued on the stream, and on streams that wait for its events, between the two calls is
   // recorded instead of run. Every other stream must have been joined by EndCapture.
