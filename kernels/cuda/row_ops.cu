@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/dense_decode.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/octet.h"
 #include "kernels/cuda/row_ops.h"
@@ -28,11 +29,9 @@ LORAD_KERNEL(kThreads, 4) void Embed(EmbedArgs args) {
   if (id < 0) id = args.sampled[-1 - id];
   // An id from outside can only stand in a row that nobody reads.
   const bool known = id >= 0 && id < args.table.rows;
-  const auto* table = static_cast<const uint16_t*>(args.table.data);
-  const uint16_t* from = table + size_t(known ? id : 0) * size_t(args.table.stride);
   for (int octet = Thread(); octet < Octets(args.out.cols); octet += kThreads) {
     Octet values = {};
-    if (known) values = OctetOfBf16(Load16(from + octet * kOctet));
+    if (known) values = LoadWeights(args.table, id, octet * kOctet);
     StoreOctet(args.out, row, octet * kOctet, values);
   }
 }
