@@ -45,6 +45,16 @@ bool AdapterCache::IsLoading(AdapterVersionId id) const {
   return entry != nullptr && !entry->resident;
 }
 
+bool AdapterCache::IsFilling(AdapterVersionId id) const {
+  const Entry* entry = Find(id);
+  return entry != nullptr && entry->filling;
+}
+
+bool AdapterCache::IsEvictable(AdapterVersionId id) const {
+  const Entry* entry = Find(id);
+  return entry != nullptr && entry->evictable();
+}
+
 bool AdapterCache::IsIdle(AdapterVersionId id) const {
   const Entry* entry = Find(id);
   return entry != nullptr && entry->idle();
@@ -73,22 +83,28 @@ std::span<const uint32_t> AdapterCache::BeginLoad(AdapterVersionId id, uint32_t 
   return entries_.emplace(id, std::move(entry)).first->second->image.ids();
 }
 
+void AdapterCache::BeginFill(AdapterVersionId id, TimePoint now) {
+  Entry& entry = Get(id);
+  LORAD_CHECK(!entry.resident);
+  --loading_;
+  loading_pages_ -= entry.pages;
+  entry.resident = entry.filling = true;
+  entry.last_use = now;
+  entry.awaited = true;  // by whoever it was loaded for: that use is counted here
+  queue_->Use(&entry);
+}
+
 void AdapterCache::FinishLoad(AdapterVersionId id, double seconds, TimePoint now) {
   Entry& entry = Get(id);
-  LORAD_CHECK(!entry.resident && seconds >= 0);
+  LORAD_CHECK((!entry.resident || entry.filling) && seconds >= 0);
+  if (!entry.resident) BeginFill(id, now);
+  entry.filling = false;
+  entry.seconds = seconds;
   const double per_page = seconds / entry.pages;
   seconds_per_page_ =
       loads_ == 0 ? per_page : seconds_per_page_ + kLatestLoad * (per_page - seconds_per_page_);
   ++loads_;
-  --loading_;
-  loading_pages_ -= entry.pages;
-  entry.resident = true;
-  entry.last_use = now;
-  entry.seconds = seconds;
-  if (entry.retired) return Leave(&entry);
-  entry.awaited = true;  // by whoever it was loaded for: that use is counted here
-  queue_->Use(&entry);
-  Requeue(&entry);
+  Settle(&entry);
 }
 
 void AdapterCache::AbortLoad(AdapterVersionId id) {
@@ -115,9 +131,7 @@ void AdapterCache::Release(AdapterVersionId id, TimePoint now) {
   entry.last_use = now;
   if (--entry.leases > 0) return;
   --leased_;
-  if (entry.retired) return Leave(&entry);
-  queue_->Touch(&entry);
-  Requeue(&entry);
+  Settle(&entry);
 }
 
 void AdapterCache::SetPinned(AdapterVersionId id, bool pinned) {
@@ -147,6 +161,12 @@ void AdapterCache::Retire(AdapterVersionId id) {
     evictable_pages_ -= entry.pages;
   }
   Leave(&entry);
+}
+
+void AdapterCache::Settle(Entry* entry) {
+  if (entry->retired && entry->idle()) return Leave(entry);
+  queue_->Touch(entry);
+  Requeue(entry);
 }
 
 void AdapterCache::Requeue(Entry* entry) {
@@ -223,7 +243,8 @@ absl::Status AdapterCache::ValidateEntry(AdapterVersionId id, const Entry& entry
       entry.image.use() != PageUse::kAdapter) {
     return wrong("does not hold its adapter pages");
   }
-  if (!entry.resident && entry.leases > 0) return wrong("is leased while it loads");
+  if (!entry.resident && (entry.leases > 0 || entry.filling))
+    return wrong("is used while it loads");
   if (entry.idle() && entry.retired) return wrong("is idle but retired");
   if (entry.queued != entry.evictable()) {
     return wrong(entry.queued ? "is queued but may not go" : "may go but is not queued");

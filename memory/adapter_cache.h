@@ -2,14 +2,15 @@
 // An adapter image is
 //   loading   pages taken, a loader thread writes them; never evicted
 //   resident  usable; running requests hold it by leases; without one it is idle and, unless it is
-//             pinned, may be evicted
+//             pinned, may be evicted. It may be *filling* at first: in use while the copy into its
+//             pages is still under way; then it is not idle
 // An adapter that is not in the cache is *stored* (on disk only). Keys are version ids: a new
 // version of an adapter is another key, so old and new never mix.
 //
-// Books. Every entry is loading, leased or idle (resident without a lease). Idle entries that are
-// not pinned, and no others, are in the eviction queue; an entry that is retired is never idle.
-// `loading_`, `leased_`, `pinned_` and the sums of pages are over the entries. Validate() proves
-// all of it.
+// Books. Every entry is loading, filling, leased or idle (resident, whole and without a lease).
+// Idle entries that are not pinned, and no others, are in the eviction queue; an entry that is
+// retired is never idle. `loading_`, `leased_`, `pinned_` and the sums of pages are over the
+// entries. Validate() proves all of it.
 //
 // Thread: the engine's only. It does NOT read files or choose what to load. `now` never goes back
 // between two calls.
@@ -49,7 +50,9 @@ class AdapterCache final : public EvictionQueue::Owner {
 
   bool IsResident(AdapterVersionId id) const;
   bool IsLoading(AdapterVersionId id) const;
-  bool IsIdle(AdapterVersionId id) const;  // resident without a lease, pinned or not
+  bool IsFilling(AdapterVersionId id) const;  // resident, too
+  bool IsIdle(AdapterVersionId id) const;     // whole and without a lease, pinned or not
+  bool IsEvictable(AdapterVersionId id) const;
   bool IsPinned(AdapterVersionId id) const;
 
   // Takes `pages` pages for a load, evicting if needed. Empty span: they cannot be had now, nothing
@@ -57,9 +60,11 @@ class AdapterCache final : public EvictionQueue::Owner {
   // cache, pages >= 1, `available_pages` is what free pages and eviction give in all.
   std::span<const uint32_t> BeginLoad(AdapterVersionId id, uint32_t pages, uint32_t available_pages,
                                       TimePoint now);
-  // Loading -> resident, after a load that took `seconds`; and loading -> gone.  REQUIRES of both:
-  // IsLoading(id).
+  // Loading -> filling: whoever uses it waits for what it reads.  REQUIRES: IsLoading(id).
+  void BeginFill(AdapterVersionId id, TimePoint now);
+  // Loading or filling -> whole, after a load that took `seconds` in all.
   void FinishLoad(AdapterVersionId id, double seconds, TimePoint now);
+  // Loading -> gone.  REQUIRES: IsLoading(id).
   void AbortLoad(AdapterVersionId id);
 
   // Keeps a resident image where it is until the lease is released. Leases of one image count. A
@@ -72,8 +77,8 @@ class AdapterCache final : public EvictionQueue::Owner {
   // pin what is not here, load it first.  REQUIRES: id is in the cache.
   void SetPinned(AdapterVersionId id, bool pinned);
 
-  // The adapter is not wanted any more: its image goes now if idle, else with its last lease (or at
-  // FinishLoad). Nothing happens if it is not in the cache.
+  // The adapter is not wanted any more: its image goes now if idle, else with its last lease or at
+  // FinishLoad, what comes later. Nothing happens if it is not in the cache.
   void Retire(AdapterVersionId id);
 
   // Pages that eviction could free, and pages that loaders write.
@@ -101,17 +106,20 @@ class AdapterCache final : public EvictionQueue::Owner {
     AdapterVersionId id = 0;
     PageList image;
     bool resident = false;
+    bool filling = false;
     bool retired = false;
     bool pinned = false;
     uint32_t leases = 0;
     TimePoint last_use;
 
-    bool idle() const { return resident && leases == 0; }
+    bool idle() const { return resident && !filling && leases == 0; }
     bool evictable() const { return idle() && !pinned; }
   };
   const Entry* Find(AdapterVersionId id) const;  // null: not in the cache
   Entry& Get(AdapterVersionId id) const;         // REQUIRES: in the cache
   absl::Status ValidateEntry(AdapterVersionId id, const Entry& entry) const;
+  // It may have become idle: it leaves if it is retired, else stands in the queue anew.
+  void Settle(Entry* entry);
   // Brings its place in the queue in line with what it is now.
   void Requeue(Entry* entry);
   // Frees the pages and forgets the entry.  REQUIRES: not in the queue.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "memory/base/check.h"
@@ -89,6 +90,15 @@ void PagePool::DropReference(uint32_t page) {
   ++in_use_[static_cast<size_t>(PageUse::kFree)];
   use_[page] = PageUse::kFree;
   free_.push_back(page);
+  if (notes_freed_) freed_.push_back(page);
+}
+
+std::vector<uint32_t> PagePool::TakeFreed() {
+  std::vector<uint32_t> freed = std::exchange(freed_, {});
+  std::erase_if(freed, [this](uint32_t page) { return use_[page] != PageUse::kFree; });
+  std::sort(freed.begin(), freed.end());
+  freed.erase(std::unique(freed.begin(), freed.end()), freed.end());
+  return freed;
 }
 
 absl::Status PagePool::Validate() const {

@@ -79,6 +79,11 @@ class PagePool {
   size_t page_bytes() const { return page_bytes_; }
   uint32_t references(uint32_t page) const { return references_[page]; }
 
+  // From now on pages that become free are noted, for TakeFreed.
+  void NoteFreed() { notes_freed_ = true; }
+  // Pages that became free since the last call and are free still, ascending.
+  std::vector<uint32_t> TakeFreed();
+
   // Internal error naming the first broken rule of the books. O(pages).
   absl::Status Validate() const;
   // Also proves that `lists` are all the references there are.
@@ -95,6 +100,8 @@ class PagePool {
   std::vector<PageUse> use_;          // [pages]
   std::vector<uint32_t> free_;  // stack: the page freed last is given out first (warm in cache)
   std::array<uint32_t, kPageUses> in_use_{};  // pages by use; [kFree] is free_.size()
+  bool notes_freed_ = false;
+  std::vector<uint32_t> freed_;  // since the last TakeFreed, taken again or not
 };
 
 }  // namespace lorad

@@ -117,7 +117,7 @@ void Engine::PlanWaiting() {
          .adapter_state = state,
          .adapter = adapter ? adapter->id : 0,
          .adapter_pages = adapter ? adapter->pages : 0,
-         .adapter_idle = adapter != nullptr && pool_.adapters().IsIdle(adapter->id),
+         .adapter_idle = adapter != nullptr && pool_.adapters().IsEvictable(adapter->id),
          .cached_tokens = s->found.tokens,
          .cached_pages = s->found.pages,
          .cached_idle_pages = s->found.idle_pages});

@@ -39,6 +39,7 @@ class CacheModel {
         break;
     }
     if (adapter.loading) return EndLoad(id, &adapter);
+    if (adapter.filling && Below(2) == 0) return EndFill(id, &adapter);
     if (adapter.leases > 0 && Below(2) == 0) return Release(id, &adapter);
     Lease(id, &adapter);
   }
@@ -52,7 +53,9 @@ class CacheModel {
       const Adapter adapter = here ? found->second : Adapter{};
       ASSERT_EQ(cache_.IsLoading(id), here && adapter.loading);
       ASSERT_EQ(cache_.IsResident(id), here && !adapter.loading);
+      ASSERT_EQ(cache_.IsFilling(id), adapter.filling);
       ASSERT_EQ(cache_.IsIdle(id), here && adapter.idle());
+      ASSERT_EQ(cache_.IsEvictable(id), here && adapter.evictable());
       ASSERT_EQ(cache_.IsPinned(id), adapter.pinned);
       ASSERT_EQ(cache_.pages_of(id), adapter.pages);
       if (here) {
@@ -92,13 +95,14 @@ class CacheModel {
  private:
   struct Adapter {
     uint32_t pages = 0;
-    bool loading = false, retired = false, pinned = false, awaited = false, newcomer = true;
+    bool loading = false, filling = false, retired = false, pinned = false, awaited = false,
+         newcomer = true;
     int leases = 0;
     TimePoint last_use;
     double seconds = 0, uses = 0, used_at = 0, score = 0;
     uint64_t order = 0;  // when it was scored last
     std::vector<uint32_t> ids;
-    bool idle() const { return !loading && leases == 0; }
+    bool idle() const { return !loading && !filling && leases == 0; }
     bool evictable() const { return idle() && !pinned; }
   };
 
@@ -184,13 +188,22 @@ class CacheModel {
       model_.erase(id);
       return;
     }
-    adapter->seconds = Below(4) * adapter->pages * 0.25;  // ties are likely
-    cache_.FinishLoad(id, adapter->seconds, now_);
     adapter->loading = false;
     adapter->last_use = now_;
-    if (adapter->retired) return Leave(id);
     adapter->awaited = true;
+    adapter->filling = Below(3) == 0;
+    if (!adapter->filling) return EndFill(id, adapter);
+    cache_.BeginFill(id, now_);
     Use(adapter);
+  }
+
+  void EndFill(AdapterVersionId id, Adapter* adapter) {
+    if (!adapter->filling) Use(adapter);  // at once
+    adapter->filling = false;
+    adapter->seconds = Below(4) * adapter->pages * 0.25;  // ties are likely
+    cache_.FinishLoad(id, adapter->seconds, now_);
+    if (adapter->retired && adapter->leases == 0) return Leave(id);
+    Score(adapter);
   }
 
   void Lease(AdapterVersionId id, Adapter* adapter) {
@@ -205,7 +218,7 @@ class CacheModel {
     cache_.Release(id, now_);
     adapter->last_use = now_;
     if (--adapter->leases > 0) return;
-    if (adapter->retired) return Leave(id);
+    if (adapter->retired && !adapter->filling) return Leave(id);
     Score(adapter);
   }
 

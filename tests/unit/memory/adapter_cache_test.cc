@@ -292,6 +292,36 @@ TEST_F(AdapterCacheTest, RetireWaitsForALoad) {
   EXPECT_EQ(pool_.free_pages(), 10u);
 }
 
+TEST_F(AdapterCacheTest, AFillingImageIsUsedButNotEvicted) {
+  ASSERT_THAT(BeginLoad(1, 4, 1), SizeIs(4));
+  cache_.BeginFill(1, At(2));
+  EXPECT_TRUE(cache_.IsResident(1) && cache_.IsFilling(1));
+  EXPECT_FALSE(cache_.IsLoading(1) || cache_.IsIdle(1) || cache_.IsEvictable(1));
+  EXPECT_EQ(cache_.stats().loads, 0u);
+  EXPECT_THAT(cache_.Lease(1, At(3)), SizeIs(4));
+  cache_.Release(1, At(4));
+  EXPECT_FALSE(queue_.MakeRoom(10)) << "a copy writes into its pages";
+  cache_.FinishLoad(1, 2, At(5));
+  EXPECT_TRUE(cache_.IsEvictable(1));
+  EXPECT_EQ(cache_.seconds_per_page(), 0.5);
+  EXPECT_EQ(cache_.stats().loads, 1u);
+  EXPECT_TRUE(queue_.MakeRoom(10));
+}
+
+TEST_F(AdapterCacheTest, RetireWaitsForAFillAndForItsLeases) {
+  for (const bool leases_end_first : {true, false}) {
+    ASSERT_THAT(BeginLoad(1, 4, 1), SizeIs(4));
+    cache_.BeginFill(1, At(1));
+    cache_.Lease(1, At(1));
+    cache_.Retire(1);
+    leases_end_first ? cache_.Release(1, At(1)) : cache_.FinishLoad(1, 1, At(1));
+    EXPECT_TRUE(cache_.IsResident(1));
+    leases_end_first ? cache_.FinishLoad(1, 1, At(1)) : cache_.Release(1, At(1));
+    EXPECT_FALSE(cache_.IsResident(1));
+    EXPECT_EQ(pool_.free_pages(), 10u);
+  }
+}
+
 TEST_F(AdapterCacheTest, RetireOfAnAbsentAdapterDoesNothingEvenLater) {
   cache_.Retire(1);
   Load(1, 4, 1);
@@ -307,6 +337,7 @@ TEST_F(AdapterCacheDeathTest, BrokenRequirementsAbort) {
   EXPECT_DEATH(BeginLoad(3, 0, 3), "invariant broken");
   EXPECT_DEATH(cache_.FinishLoad(1, 1, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.AbortLoad(1), "invariant broken");
+  EXPECT_DEATH(cache_.BeginFill(1, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.Lease(2, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.Release(1, At(3)), "invariant broken");
   EXPECT_DEATH(cache_.Lease(9, At(3)), "invariant broken");

@@ -11,6 +11,7 @@
 namespace lorad {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
@@ -149,6 +150,25 @@ TEST(PagePool, DestructionOfAListFreesItsPages) {
   }
   EXPECT_EQ(pool.free_pages(), 2u);
   EXPECT_EQ(Check(pool, {}), absl::OkStatus());
+}
+
+TEST(PagePool, TellsWhatBecameFreeAndIsFreeStill) {
+  PagePool pool(6, 4096);
+  PageList list(&pool, PageUse::kKv), other(&pool, PageUse::kKv);
+  ASSERT_TRUE(list.Grow(4));
+  list.Truncate(3);
+  EXPECT_THAT(pool.TakeFreed(), ElementsAre()) << "nobody asked for it";
+  pool.NoteFreed();
+  other.Share(list, 1, 1);
+  list.Clear();
+  EXPECT_THAT(pool.TakeFreed(), ElementsAre(0, 2)) << "1 has a reference left";
+  other.Clear();
+  ASSERT_TRUE(list.Grow(2));  // 1, just freed, and 0
+  EXPECT_THAT(pool.TakeFreed(), ElementsAre());
+  list.Clear();
+  ASSERT_TRUE(list.Grow(1));
+  list.Clear();
+  EXPECT_THAT(pool.TakeFreed(), ElementsAre(0, 1));
 }
 
 TEST(PagePool, AListWithoutAPoolStaysEmpty) {

@@ -232,6 +232,16 @@ TEST(EngineMemoryTest, PinnedAdapterStaysUnderPressure) {
   EXPECT_EQ(pinned->activity->state.load(), AdapterState::kStored);
 }
 
+TEST(EngineMemoryTest, RequestOfAPinnedAdapterNeedsNoPagesForIt) {
+  EngineFixture f(20);
+  f.load_now = true;
+  const auto pinned = FakeAdapter(1, 10, "pinned");
+  f.engine->SetPinned(pinned, true);
+  f.RunUntilIdle();
+  f.engine->Step();
+  EXPECT_EQ(f.RunAlone({.prompt = Range(10, 30), .adapter = pinned}).size(), 5u);
+}
+
 TEST(EngineMemoryTest, PinWaitsForRoom) {
   EngineFixture f(12);
   f.load_now = true;
