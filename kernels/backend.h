@@ -126,6 +126,11 @@ class Backend {
   virtual ~Backend() = default;
   // E.g. "reference", "cpu/avx512bf16".
   virtual std::string_view name() const = 0;
+  // An error: the device is broken, or something made at load time found no memory. What is
+  // computed is worth nothing then.
+  virtual absl::Status status() const { return absl::OkStatus(); }
+  // Of the device's memory, now. 0: it is the host's.
+  virtual uint64_t FreeBytes() const { return 0; }
 
   // --- Load time ---
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
@@ -240,6 +245,12 @@ struct CpuOptions {
 
 struct CudaOptions {
   int device = 0;
+  KvFormat kv_format = KvFormat::kBf16;
+  // Equal bits for a row whatever else is in its step, as on the CPU, at the price of slower steps
+  // with many rows: every product is by kernels of our own.
+  bool batch_invariant = false;
+  std::string gemm_choices;  // file where the fastest products of the device are noted; empty: none
+  int host_threads = 0;      // for ParallelFor; 0: the cores this process may use
 };
 
 std::unique_ptr<Backend> NewReferenceBackend();

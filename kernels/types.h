@@ -23,6 +23,12 @@ enum class WeightFormat : uint8_t {
   kFp8,   // e4m3, one fp32 scale a row; CUDA only
 };
 
+// How keys and values are kept in pages.
+enum class KvFormat : uint8_t {
+  kBf16,
+  kFp8,  // e4m3, one fp32 scale for each token, head and K or V; CUDA only
+};
+
 // What a tensor must hold.
 enum class Precision : uint8_t {
   kActivation,  // the backend's own element type for activations: bf16 on CUDA, fp32 elsewhere

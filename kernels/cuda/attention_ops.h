@@ -20,11 +20,6 @@ namespace lorad::kernels::cuda {
 
 inline constexpr int kKeyChunk = 256;  // positions
 
-enum class KvFormat : uint8_t {
-  kBf16,
-  kFp8,  // e4m3, one fp32 scale for each token, head and K or V
-};
-
 // Where keys and values lie in a page; see kv_layout.h.
 size_t KvPageBytes(const KvGeometry& geometry, KvFormat format);
 

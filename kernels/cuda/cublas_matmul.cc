@@ -163,10 +163,10 @@ void CublasMatmul::Run(Stream stream, const Product& product) {
     choice = choices_.Find(product.shape());
   }
   const bool chosen = std::ranges::any_of(choice->data, [](uint64_t word) { return word != 0; });
-  int status =
-      Multiply(stream, product, problem, product.y, chosen ? choice : nullptr);
+  int status = Multiply(stream, product, problem, product.y, chosen ? choice : nullptr);
   // A choice may not be able to do other numbers of rows of its bucket; the library then chooses.
-  if (status != kLtSuccess && chosen) status = Multiply(stream, product, problem, product.y, nullptr);
+  if (status != kLtSuccess && chosen)
+    status = Multiply(stream, product, problem, product.y, nullptr);
   if (status != kLtSuccess) runtime_.Fail(Check(status, "cublasLtMatmul"));
 }
 

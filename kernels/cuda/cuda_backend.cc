@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "fmt/format.h"
@@ -38,8 +39,7 @@ absl::Status CudaBackend::Init(const CudaBackendOptions& options) {
     LORAD_ASSIGN_OR_RETURN(matmul_,
                            CublasMatmul::Create(*runtime_, *options.lt, options.gemm_choices));
   }
-  LORAD_ASSIGN_OR_RETURN(tokens_,
-                         DeviceMemory::Allocate(*runtime_, kMaxSampled * sizeof(int32_t)));
+  LORAD_ASSIGN_OR_RETURN(tokens_, DeviceMemory::Allocate(*runtime_, kMaxSampled * sizeof(int32_t)));
   for (size_t i = 0; i < kTokenBuffers; ++i) {
     StepTokens& tokens = step_tokens_.emplace_back();
     LORAD_ASSIGN_OR_RETURN(tokens.memory,
@@ -279,33 +279,26 @@ std::span<float> CudaBackend::HostRow(Tensor& x, int row) {
   if (host_rows_.tensor != &tensor || row >= host_rows_.rows) {
     Download(tensor, std::max(tensor.rows(), row + 1));
   }
-  const auto cols = static_cast<size_t>(tensor.cols());
-  float* const values = tensor.view().full ? reinterpret_cast<float*>(host_rows_.memory.data())
-                                           : host_rows_.values.data();
-  const size_t stride = tensor.view().full ? static_cast<size_t>(tensor.view().stride) : cols;
-  return {values + static_cast<size_t>(row) * stride, cols};
+  return {host_rows_.first + static_cast<size_t>(row) * host_rows_.stride,
+          static_cast<size_t>(tensor.cols())};
 }
 
 // The buffers have room for all rows of the tensor, so that rows given before stay where they are.
 void CudaBackend::Download(const CudaTensor& tensor, int rows) {
   const auto max_rows = static_cast<size_t>(tensor.max_rows());
-  const size_t bytes = max_rows * tensor.row_bytes();
-  if (host_rows_.memory.bytes() < bytes) {
-    host_rows_.memory = {};
-    auto memory = PinnedMemory::Allocate(*runtime_, bytes);
-    LORAD_CHECK(memory.ok());
-    host_rows_.memory = *std::move(memory);
-  }
-  if (status().ok()) {
-    runtime_->Copy(runner_->compute(), host_rows_.memory.data(), tensor.view().data,
-                   static_cast<size_t>(rows) * tensor.row_bytes());
-  }
-  Fail(runtime_->Synchronize(runner_->compute()));
+  const auto cols = static_cast<size_t>(tensor.cols());
+  const bool in_place = tensor.view().full && FetchRows(tensor, rows);
   host_rows_.tensor = &tensor;
   host_rows_.rows = rows;
-  if (tensor.view().full) return;
-  const auto cols = static_cast<size_t>(tensor.cols());
+  if (in_place) {
+    host_rows_.first = reinterpret_cast<float*>(host_rows_.memory.data());
+    host_rows_.stride = static_cast<size_t>(tensor.view().stride);
+    return;
+  }
   host_rows_.values.resize(max_rows * cols);
+  host_rows_.first = host_rows_.values.data();
+  host_rows_.stride = cols;
+  if (tensor.view().full || !FetchRows(tensor, rows)) return;
   for (size_t row = 0; row < static_cast<size_t>(rows); ++row) {
     const auto* from =
         reinterpret_cast<const uint16_t*>(host_rows_.memory.data() + row * tensor.row_bytes());
@@ -313,6 +306,24 @@ void CudaBackend::Download(const CudaTensor& tensor, int rows) {
       host_rows_.values[row * cols + i] = std::bit_cast<float>(uint32_t{from[i]} << 16);
     }
   }
+}
+
+// False: there is an error, and host_rows_.memory holds nothing.
+bool CudaBackend::FetchRows(const CudaTensor& tensor, int rows) {
+  const size_t bytes = static_cast<size_t>(tensor.max_rows()) * tensor.row_bytes();
+  if (host_rows_.memory.bytes() < bytes) {
+    host_rows_.memory = {};
+    auto memory = PinnedMemory::Allocate(*runtime_, bytes);
+    if (!memory.ok()) {
+      Fail(memory.status());
+      return false;
+    }
+    host_rows_.memory = *std::move(memory);
+  }
+  if (!status().ok()) return false;
+  runtime_->Copy(runner_->compute(), host_rows_.memory.data(), tensor.view().data,
+                 static_cast<size_t>(rows) * tensor.row_bytes());
+  return runtime_->Synchronize(runner_->compute()).ok();
 }
 
 void CudaBackend::ParallelFor(int n, const std::function<void(int)>& fn) {

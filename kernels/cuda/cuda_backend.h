@@ -116,7 +116,9 @@ class CudaBackend final : public Backend {
     const CudaTensor* tensor = nullptr;
     int rows = 0;
     PinnedMemory memory;        // as they lie on the device
-    std::vector<float> values;  // of a tensor in bf16
+    std::vector<float> values;  // of a tensor in bf16, and where there is no pinned memory
+    float* first = nullptr;     // row 0, in either
+    size_t stride = 0;
   };
 
   CudaBackend(std::unique_ptr<Runtime> runtime, const CudaBackendOptions& options);
@@ -127,6 +129,7 @@ class CudaBackend final : public Backend {
   void RunProgram();
   void FetchTokens();
   void Download(const CudaTensor& tensor, int rows);
+  bool FetchRows(const CudaTensor& tensor, int rows);
   void Fail(const absl::Status& status);
 
   const std::unique_ptr<Runtime> runtime_;

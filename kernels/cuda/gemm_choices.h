@@ -30,14 +30,14 @@ struct GemmShape {
 // Rows that share a choice: up to the next of 64, 96, 128, 192, 256, 384, ...
 int GemmRowsBucket(int rows);
 
-
 class GemmChoices {
  public:
   // `owner`: one line that names the device and the library's version. Empty path: nothing is kept.
   GemmChoices(std::string path, std::string owner);
 
   const LtAlgorithm* Find(const GemmShape& shape) const;
-  // Also in the file, atomically. All zeros: whatever the library takes. An error says why it could not be written; the choice holds.
+  // Also in the file, atomically. All zeros: whatever the library takes. An error says why it could
+  // not be written; the choice holds.
   absl::Status Add(const GemmShape& shape, const LtAlgorithm& choice);
   size_t size() const { return choices_.size(); }
 
