@@ -42,7 +42,6 @@ DeviceFacts EmulatedDevice() {
           .compute_capability = 90,
           .multiprocessors = 4,
           .memory_bytes = size_t{1} << 30,
-          .free_bytes = size_t{1} << 30,
           .shared_bytes_per_block = 227 * 1024};
 }
 
@@ -78,7 +77,17 @@ absl::Status EmulatedRuntime::status() const {
   return status_;
 }
 
+void EmulatedRuntime::Fail(const absl::Status& status) {
+  const std::lock_guard lock(mutex_);
+  status_.Update(status);
+}
+
 // --- Memory ---
+
+size_t EmulatedRuntime::FreeBytes() const {
+  const std::lock_guard lock(mutex_);
+  return options_.facts.memory_bytes - device_.used();
+}
 
 absl::StatusOr<void*> EmulatedRuntime::AllocateDevice(size_t bytes) {
   const std::lock_guard lock(mutex_);
@@ -86,7 +95,6 @@ absl::StatusOr<void*> EmulatedRuntime::AllocateDevice(size_t bytes) {
   if (!status_.ok()) return status_;
   void* const memory = device_.Allocate(bytes);
   if (memory == nullptr) return absl::ResourceExhaustedError("emulated device: out of memory");
-  options_.facts.free_bytes = options_.facts.memory_bytes - device_.used();
   return memory;
 }
 
@@ -99,7 +107,6 @@ void EmulatedRuntime::FreeDevice(void* memory) {
                        [](const StreamState& stream) { return stream.queue.empty(); });
   });
   if (!device_.Free(memory)) Die("FreeDevice of what AllocateDevice did not give");
-  options_.facts.free_bytes = options_.facts.memory_bytes - device_.used();
 }
 
 absl::StatusOr<void*> EmulatedRuntime::AllocateHost(size_t bytes) {
@@ -234,23 +241,47 @@ Event EmulatedRuntime::NewEvent() {
   return {last_event_};
 }
 
+Event EmulatedRuntime::NewTimingEvent() {
+  const std::lock_guard lock(mutex_);
+  events_.emplace(++last_event_, EventState{.timing = true});
+  return {last_event_};
+}
+
 void EmulatedRuntime::FreeEvent(Event event) {
   if (event.id < 0) return;
   const std::lock_guard lock(mutex_);
-  At(event);
+  times_.erase(At(event).mark);
   events_.erase(event.id);
+}
+
+float EmulatedRuntime::MillisecondsBetween(Event from, Event to) {
+  const std::lock_guard lock(mutex_);
+  int64_t times[2];
+  for (int i = 0; i < 2; ++i) {
+    const EventState& event = At(i == 0 ? from : to);
+    if (!event.timing) Die("the time of an event that does not note it");
+    const auto time = times_.find(event.mark);
+    if (time == times_.end()) {
+      if (!status_.ok()) return 0;
+      Die("the time of an event that is not done");
+    }
+    times[i] = time->second;
+  }
+  return static_cast<float>(times[1] - times[0]) * 1e-3f;
 }
 
 void EmulatedRuntime::Record(Event event, Stream stream) {
   const std::lock_guard lock(mutex_);
   StreamState& state = At(stream);
   EventState& recorded = At(event);
+  times_.erase(recorded.mark);
   recorded.capture = state.capture;
   recorded.tails = state.tails;
   recorded.mark = ++last_mark_;
   if (state.capture >= 0 || !status_.ok()) return;
   pending_.insert(recorded.mark);
-  state.queue.push_back({.kind = Entry::Kind::kRecord, .mark = recorded.mark});
+  state.queue.push_back(
+      {.kind = Entry::Kind::kRecord, .mark = recorded.mark, .timing = recorded.timing});
 }
 
 void EmulatedRuntime::Wait(Stream stream, Event event) {
@@ -382,6 +413,7 @@ void EmulatedRuntime::Run(const Work& work) {
     status_ = absl::InternalError("emulated device: failed as the test asked");
     return;
   }
+  ++clock_;
   switch (work.kind) {
     case Work::Kind::kCopy:
       CheckBlock(work.to, work.bytes, "the target of a copy, by now");
@@ -410,6 +442,7 @@ void EmulatedRuntime::RunHead(StreamState& stream) {
       break;
     case Entry::Kind::kRecord:
       pending_.erase(head.mark);
+      if (head.timing && status_.ok()) times_[head.mark] = clock_;
       break;
     case Entry::Kind::kWait:
       break;

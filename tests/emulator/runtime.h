@@ -59,6 +59,8 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
 
   const kernels::cuda::DeviceFacts& facts() const override;
   absl::Status status() const override;
+  void Fail(const absl::Status& status) override;
+  size_t FreeBytes() const override;
   absl::StatusOr<void*> AllocateDevice(size_t bytes) override;
   void FreeDevice(void* memory) override;
   absl::StatusOr<void*> AllocateHost(size_t bytes) override;
@@ -75,6 +77,9 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   bool IsDone(kernels::cuda::Event event) override;
   absl::Status Synchronize(kernels::cuda::Event event) override;
   absl::Status Synchronize(kernels::cuda::Stream stream) override;
+  kernels::cuda::Event NewTimingEvent() override;
+  float MillisecondsBetween(kernels::cuda::Event from, kernels::cuda::Event to) override;
+  void* NativeStream(kernels::cuda::Stream) override { return nullptr; }
   void BeginCapture(kernels::cuda::Stream stream) override;
   absl::StatusOr<kernels::cuda::Graph> EndCapture(kernels::cuda::Stream stream) override;
   void LaunchGraph(kernels::cuda::Stream stream, kernels::cuda::Graph graph) override;
@@ -86,7 +91,8 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
     enum class Kind { kWork, kRecord, kWait, kGraph };
     Kind kind = Kind::kWork;
     Work work;
-    uint64_t mark = 0;  // of a record, or what a wait waits for
+    uint64_t mark = 0;    // of a record, or what a wait waits for
+    bool timing = false;  // a record that notes the time
     int graph = -1;
     std::optional<GraphRun> run;  // of the graph, once it has begun
   };
@@ -96,6 +102,7 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
     std::vector<int> tails;  // the nodes of that capture which its next node comes after
   };
   struct EventState {
+    bool timing = false;
     uint64_t mark = 0;  // of the last record; 0: none
     int capture = -1;   // recorded in a capture
     std::vector<int> tails;
@@ -133,7 +140,9 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   std::map<int, EventState> events_;
   std::map<int, WorkGraph> graphs_;
   std::map<int, Capture> captures_;
-  std::set<uint64_t> pending_;  // marks that are queued
+  std::set<uint64_t> pending_;         // marks that are queued
+  std::map<uint64_t, int64_t> times_;  // of marks of timing events
+  int64_t clock_ = 0;                  // goes on by a microsecond with each piece of work
   uint64_t last_mark_ = 0;
   int last_event_ = -1;
   int last_graph_ = -1;

@@ -152,7 +152,7 @@ TEST(EmulatedRuntimeTest, MemoryHasAnEnd) {
   facts.memory_bytes = 1000;
   EmulatedRuntime runtime({.facts = facts, .host_bytes = 100});
   void* const memory = runtime.AllocateDevice(600).value();
-  EXPECT_EQ(runtime.facts().free_bytes, 400u);
+  EXPECT_EQ(runtime.FreeBytes(), 400u);
   EXPECT_EQ(runtime.AllocateDevice(401).status().code(), absl::StatusCode::kResourceExhausted);
   runtime.FreeDevice(memory);
   runtime.FreeDevice(runtime.AllocateDevice(1000).value());
@@ -179,6 +179,30 @@ TEST(EmulatedRuntimeTest, AFailureStays) {
   EXPECT_FALSE(runtime.Synchronize(event).ok());
   runtime.FreeDevice(word);
   runtime.FreeEvent(event);
+}
+
+TEST(EmulatedRuntimeTest, ALibraryCanFailTheDevice) {
+  EmulatedRuntime runtime;
+  const Stream stream = runtime.NewStream(false);
+  runtime.Fail(absl::InternalError("first"));
+  runtime.Fail(absl::InternalError("second"));
+  EXPECT_EQ(runtime.Synchronize(stream).message(), "first");
+}
+
+TEST(EmulatedRuntimeTest, TimingEventsCountWork) {
+  EmulatedRuntime runtime;
+  const Stream stream = runtime.NewStream(false);
+  const Event begin = runtime.NewTimingEvent();
+  const Event end = runtime.NewTimingEvent();
+  int* const word = NewDeviceWord(runtime);
+  runtime.Record(begin, stream);
+  for (int i = 0; i < 500; ++i) runtime.Fill(stream, word, 1, sizeof(int));
+  runtime.Record(end, stream);
+  EXPECT_TRUE(runtime.Synchronize(end).ok());
+  EXPECT_FLOAT_EQ(runtime.MillisecondsBetween(begin, end), 0.5f);
+  runtime.FreeEvent(begin);
+  runtime.FreeEvent(end);
+  runtime.FreeDevice(word);
 }
 
 class EmulatedRuntimeDeathTest : public testing::Test {
