@@ -72,7 +72,7 @@ class Runtime {
   // Later work of the stream starts after what the event last recorded. An event that was never
   // recorded is in the past.
   virtual void Wait(Stream stream, Event event) = 0;
-  virtual bool IsDone(Event event) = 0;
+  virtual bool IsDone(Event event) = 0;  // of a device that failed: true
   virtual absl::Status Synchronize(Event event) = 0;
   virtual absl::Status Synchronize(Stream stream) = 0;
   // An event that also notes the time, and what lies between two of them that are done.
@@ -83,7 +83,9 @@ class Runtime {
   virtual void* NativeStream(Stream stream) = 0;
 
   // What is queued on the stream, and on streams that wait for its events, between the two calls is
-  // recorded instead of run. Every other stream must have been joined by EndCapture.
+  // recorded instead of run. Every other stream must have been joined by EndCapture, which returns
+  // an error that does not stay if it cannot make a graph. In between, this thread must not
+  // allocate, free, wait or ask IsDone.
   virtual void BeginCapture(Stream stream) = 0;
   virtual absl::StatusOr<Graph> EndCapture(Stream stream) = 0;
   virtual void LaunchGraph(Stream stream, Graph graph) = 0;
