@@ -8,10 +8,11 @@
 namespace lorad {
 
 Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, kernels::Backend* backend,
-                 int max_rows, int max_logit_rows)
+                 kernels::Communicator* ranks, int max_rows, int max_logit_rows)
     : config_(config),
       weights_(weights),
       backend_(backend),
+      ranks_(ranks),
       shape_{config.heads, config.kv_heads, config.head_dim,
              1.0f / std::sqrt(static_cast<float>(config.head_dim)), config.sliding_window},
       hidden_(backend->NewTensor(max_rows, config.hidden_size, kernels::Precision::kFull)),
@@ -24,7 +25,11 @@ Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, kernels
       last_hidden_(
           backend->NewTensor(max_logit_rows, config.hidden_size, kernels::Precision::kFull)),
       last_normed_(backend->NewTensor(max_logit_rows, config.hidden_size)),
-      logits_(backend->NewTensor(max_logit_rows, config.vocab_size, kernels::Precision::kFull)) {}
+      logits_(backend->NewTensor(max_logit_rows, config.vocab_size, kernels::Precision::kFull)) {
+  if (ranks_ == nullptr) return;
+  own_logits_ =
+      backend->NewTensor(max_logit_rows, weights_.head().rows(), kernels::Precision::kFull);
+}
 
 void Decoder::Forward(const DecoderBatch& batch) {
   LORAD_CHECK(batch.rows() >= 1 && batch.rows() <= max_rows());
@@ -62,8 +67,7 @@ void Decoder::Attention(int index, const DecoderBatch& batch) {
                        .qkv = qkv_.get(),
                        .out = heads_.get(),
                        .sequences = batch.sequences});
-  Linear(*heads_, *w.output, hidden_.get(), rows, SiteIndex(index, LayerSite::kOutput),
-         batch.segments, /*accumulate=*/true);
+  AddToHidden(*heads_, *w.output, rows, SiteIndex(index, LayerSite::kOutput), batch.segments);
 }
 
 // hidden += down(silu(gate(normed)) * up(normed))
@@ -73,8 +77,7 @@ void Decoder::FeedForward(int index, const DecoderBatch& batch) {
   Linear(*normed_, *w.gate_up, gate_up_.get(), rows, SiteIndex(index, LayerSite::kGateUp),
          batch.segments);
   backend_->SwiGlu(rows, *gate_up_, *inner_);
-  Linear(*inner_, *w.down, hidden_.get(), rows, SiteIndex(index, LayerSite::kDown), batch.segments,
-         /*accumulate=*/true);
+  AddToHidden(*inner_, *w.down, rows, SiteIndex(index, LayerSite::kDown), batch.segments);
 }
 
 void Decoder::Logits(std::span<const int32_t> rows,
@@ -84,7 +87,18 @@ void Decoder::Logits(std::span<const int32_t> rows,
   backend_->GatherRows(rows, *hidden_, *last_hidden_);
   backend_->RmsNorm(count, *last_hidden_, *weights_.final_norm, config_.rms_norm_eps,
                     *last_normed_);
-  Linear(*last_normed_, weights_.head(), logits_.get(), count, LmHeadSite(config_), segments);
+  kernels::Tensor* const out = ranks_ == nullptr ? logits_.get() : own_logits_.get();
+  Linear(*last_normed_, weights_.head(), out, count, LmHeadSite(config_), segments);
+  if (ranks_ != nullptr) ranks_->AllGather(*own_logits_, *logits_, count);
+}
+
+// All ranks' hidden states are equal before, so that one of them adds its part to them and the
+// others give theirs alone.
+void Decoder::AddToHidden(const kernels::Tensor& x, const kernels::Matrix& w, int rows,
+                          uint32_t site, std::span<const kernels::AdapterSegment> segments) {
+  const bool accumulate = ranks_ == nullptr || ranks_->rank() == 0;
+  Linear(x, w, hidden_.get(), rows, site, segments, accumulate);
+  if (ranks_ != nullptr) ranks_->AllReduce(*hidden_, rows);
 }
 
 void Decoder::Linear(const kernels::Tensor& x, const kernels::Matrix& w, kernels::Tensor* y,
@@ -99,10 +113,12 @@ void Decoder::Linear(const kernels::Tensor& x, const kernels::Matrix& w, kernels
                     .segments = segments});
 }
 
-size_t Decoder::CountActivations(const ModelConfig& config, int max_rows, int max_logit_rows) {
+size_t Decoder::CountActivations(const ModelConfig& config, int ranks, int max_rows,
+                                 int max_logit_rows) {
   const int row = 2 * config.hidden_size + config.qkv_size() + config.head_dim + config.q_size() +
                   3 * config.ffn_size;
-  const int logit_row = 2 * config.hidden_size + config.vocab_size;
+  const int own_logits = ranks == 1 ? 0 : HeadRows(config, ranks);
+  const int logit_row = 2 * config.hidden_size + config.vocab_size + own_logits;
   return static_cast<size_t>(max_rows) * static_cast<size_t>(row) +
          static_cast<size_t>(max_logit_rows) * static_cast<size_t>(logit_row);
 }

@@ -2,6 +2,10 @@
 // operations. One batch of rows goes through all layers; logits are then made for the rows that
 // need them. Owns the activations, allocated once.
 //
+// As one rank of a tensor-parallel model it computes its heads and its share of the feed-forward
+// block; hidden states are everybody's, added up after `output` and after `down`, and every rank
+// gets all logits. The ranks must be given the same calls.
+//
 // Thread: the engine's only. It does NOT know requests or sampling, and the pages it writes keys
 // and values to are the caller's.
 #pragma once
@@ -11,6 +15,7 @@
 #include <span>
 
 #include "kernels/backend.h"
+#include "kernels/communicator.h"
 #include "model/model_config.h"
 #include "model/weights.h"
 
@@ -28,9 +33,10 @@ struct DecoderBatch {
 
 class Decoder {
  public:
-  // `config` and `weights` are borrowed.
+  // All are borrowed. `config` and `weights` are this rank's (ShardOf); a null `ranks` means that
+  // there are no others.
   Decoder(const ModelConfig& config, const ModelWeights& weights, kernels::Backend* backend,
-          int max_rows, int max_logit_rows);
+          kernels::Communicator* ranks, int max_rows, int max_logit_rows);
 
   // Runs all layers: keys and values go to the pages, the last hidden states stay here for
   // Logits(). REQUIRES: 1 <= rows <= max_rows, tokens are in the vocabulary.
@@ -46,8 +52,9 @@ class Decoder {
   int max_rows() const { return hidden_->max_rows(); }
   int max_logit_rows() const { return logits_->max_rows(); }
 
-  // Numbers in the activations of a decoder of these limits.
-  static size_t CountActivations(const ModelConfig& config, int max_rows, int max_logit_rows);
+  // Numbers in the activations of a decoder of these limits, one of `ranks`.
+  static size_t CountActivations(const ModelConfig& config, int ranks, int max_rows,
+                                 int max_logit_rows);
 
  private:
   void Layer(int index, const DecoderBatch& batch);
@@ -57,10 +64,14 @@ class Decoder {
   void Linear(const kernels::Tensor& x, const kernels::Matrix& w, kernels::Tensor* y, int rows,
               uint32_t site, std::span<const kernels::AdapterSegment> segments,
               bool accumulate = false);
+  // The same, added to the hidden states; of several ranks each computes a part of the sum.
+  void AddToHidden(const kernels::Tensor& x, const kernels::Matrix& w, int rows, uint32_t site,
+                   std::span<const kernels::AdapterSegment> segments);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
   kernels::Backend* const backend_;
+  kernels::Communicator* const ranks_;  // null: no others
   const kernels::AttentionShape shape_;
 
   // [max_rows, ...]
@@ -75,6 +86,7 @@ class Decoder {
   std::unique_ptr<kernels::Tensor> last_hidden_;  // hidden
   std::unique_ptr<kernels::Tensor> last_normed_;  // hidden
   std::unique_ptr<kernels::Tensor> logits_;       // vocab
+  std::unique_ptr<kernels::Tensor> own_logits_;   // HeadRows: this rank's; null: no others
 };
 
 }  // namespace lorad

@@ -36,13 +36,17 @@ bool SameSegment(const kernels::AdapterSegment& segment, const kernels::AdapterL
 
 }  // namespace
 
-DecoderExecutor::DecoderExecutor(ModelConfig config, std::unique_ptr<const ModelWeights> weights,
-                                 kernels::Backend* backend, const DecoderExecutorOptions& options)
-    : config_(std::move(config)),
+DecoderExecutor::DecoderExecutor(const ModelConfig& config,
+                                 std::unique_ptr<const ModelWeights> weights,
+                                 kernels::Backend* backend, const DecoderExecutorOptions& options,
+                                 kernels::Communicator* ranks)
+    : shard_(ranks == nullptr ? Shard{} : Shard{ranks->rank(), ranks->size()}),
+      config_(ShardOf(config, shard_)),
       weights_(std::move(weights)),
       backend_(backend),
+      ranks_(ranks),
       options_(options),
-      decoder_(config_, *weights_, backend, options.limits.max_rows, LogitRowsOf(options)) {}
+      decoder_(config_, *weights_, backend, ranks, options.limits.max_rows, LogitRowsOf(options)) {}
 
 absl::Status DecoderExecutor::Execute(const StepInput& input,
                                       std::vector<SequenceResult>* results) {
@@ -61,7 +65,7 @@ absl::Status DecoderExecutor::Execute(const StepInput& input,
     }
     if (row.sample) result.sample = sequence.sampler->Sample(logits, sequence.sample_index);
   });
-  return absl::OkStatus();
+  return ranks_ == nullptr ? absl::OkStatus() : ranks_->status();
 }
 
 std::vector<float> DecoderExecutor::AllLogits(const StepInput& input) {
@@ -126,7 +130,8 @@ void DecoderExecutor::CheckSequence(const SequenceInput& sequence) const {
   LORAD_CHECK(sequence.kv_pages.size() * static_cast<size_t>(options_.page_tokens) >= end);
   LORAD_CHECK(sequence.adapters.size() <= 1);
   LORAD_CHECK(sequence.adapters.empty() ||
-              sequence.adapters[0].pages.size() >= sequence.adapters[0].image->pages());
+              (sequence.adapters[0].pages.size() >= sequence.adapters[0].image->pages() &&
+               sequence.adapters[0].image->layouts.size() == static_cast<size_t>(shard_.size)));
   LORAD_CHECK(sequence.score_targets.empty() ||
               sequence.score_targets.size() == sequence.tokens.size());
   for (TokenId token : sequence.tokens) LORAD_CHECK(token >= 0 && token < config_.vocab_size);
@@ -150,7 +155,7 @@ void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row)
   const AdapterUse* use = AdapterOf(sequence);
   if (use == nullptr) return;
   const int end_row = static_cast<int>(tokens_.size());
-  const kernels::AdapterLayout& layout = use->image->layouts[0];
+  const kernels::AdapterLayout& layout = use->image->layouts[static_cast<size_t>(shard_.rank)];
   if (!segments_.empty() && SameSegment(segments_.back(), layout, *use)) {
     segments_.back().end_row = end_row;
   } else {
@@ -201,6 +206,7 @@ void DecoderExecutor::ComputeLogits(size_t begin, size_t end) {
   }
   decoder_.Logits(gathered_rows_, gathered_segments_);
   host_logits_.clear();
+  if (!HasLogits()) return;
   for (size_t i = begin; i < end; ++i) {
     host_logits_.push_back(decoder_.LogitRow(static_cast<int>(i - begin)));
   }
@@ -212,15 +218,20 @@ void DecoderExecutor::ForEachLogitRow(const Fn& fn) {
   for (size_t begin = 0; begin < logit_rows_.size(); begin += chunk) {
     const size_t end = std::min(logit_rows_.size(), begin + chunk);
     ComputeLogits(begin, end);
+    if (!HasLogits()) continue;
     backend_->ParallelFor(static_cast<int>(end - begin), [&](int i) {
       fn(logit_rows_[begin + static_cast<size_t>(i)], host_logits_[static_cast<size_t>(i)]);
     });
   }
 }
 
+bool DecoderExecutor::HasLogits() const {
+  return shard_.rank == 0 && (ranks_ == nullptr || ranks_->status().ok());
+}
+
 size_t DecoderExecutor::activation_bytes() const {
-  return sizeof(float) *
-         Decoder::CountActivations(config_, decoder_.max_rows(), decoder_.max_logit_rows());
+  return sizeof(float) * Decoder::CountActivations(config_, shard_.size, decoder_.max_rows(),
+                                                   decoder_.max_logit_rows());
 }
 
 kernels::KvGeometry KvGeometryOf(const ModelConfig& config, int page_tokens) {

@@ -2,6 +2,9 @@
 // those of one adapter next to each other, runs the Decoder over them, and samples or scores the
 // rows that ask for it on the backend's host threads.
 //
+// As one rank of a tensor-parallel model it runs its share of every step (model/shard.h); rank 0
+// samples and scores for all.
+//
 // Thread: the engine's only. A result is a function of the sequence's own input: what else is in
 // the step changes nothing.
 #pragma once
@@ -29,15 +32,19 @@ struct DecoderExecutorOptions {
 
 class DecoderExecutor final : public Executor {
  public:
-  // REQUIRES: `backend` outlives this; its pool is set before the first step.
-  DecoderExecutor(ModelConfig config, std::unique_ptr<const ModelWeights> weights,
-                  kernels::Backend* backend, const DecoderExecutorOptions& options);
+  // `config` is the whole model's, `weights` are this rank's; a null `ranks` means that there are
+  // no others. REQUIRES: `backend` and `ranks` outlive this; the backend's pool is set before the
+  // first step.
+  DecoderExecutor(const ModelConfig& config, std::unique_ptr<const ModelWeights> weights,
+                  kernels::Backend* backend, const DecoderExecutorOptions& options,
+                  kernels::Communicator* ranks = nullptr);
 
+  // Of other ranks than 0 the results are empty. Aborted: another rank failed.
   absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override;
 
-  // The logits of every token of the step, in the order of the input: [tokens, vocab]. For tests
-  // and tools that compare models; samplers and targets are ignored. Writes KV pages as Execute
-  // does.
+  // The logits of every token of the step, in the order of the input: [tokens, vocab]; of other
+  // ranks than 0 zeros. For tests and tools that compare models; samplers and targets are ignored.
+  // Writes KV pages as Execute does.
   std::vector<float> AllLogits(const StepInput& input);
 
   size_t weight_bytes() const { return weights_->bytes(); }
@@ -61,12 +68,17 @@ class DecoderExecutor final : public Executor {
   void ListLogitRows(const StepInput& input, std::vector<SequenceResult>* results);
   // Computes the logits of logit_rows_[begin .. end).
   void ComputeLogits(size_t begin, size_t end);
+  // fn(const LogitRow&, logits), from several threads; not on other ranks than 0.
   template <typename Fn>
-  void ForEachLogitRow(const Fn& fn);  // fn(const LogitRow&, logits), from several threads
+  void ForEachLogitRow(const Fn& fn);
+  // False: another rank samples and scores, or the group is broken and there is nothing to sample.
+  bool HasLogits() const;
 
-  const ModelConfig config_;
+  const Shard shard_;
+  const ModelConfig config_;  // this rank's
   const std::unique_ptr<const ModelWeights> weights_;
   kernels::Backend* const backend_;
+  kernels::Communicator* const ranks_;  // null: no others
   const DecoderExecutorOptions options_;
   Decoder decoder_;
 
@@ -83,7 +95,7 @@ class DecoderExecutor final : public Executor {
   std::vector<std::span<const float>> host_logits_;
 };
 
-// The pages that this model's sequences need.
+// The pages that this model's sequences need (of a rank: ShardOf).
 kernels::KvGeometry KvGeometryOf(const ModelConfig& config, int page_tokens);
 
 }  // namespace lorad

@@ -3,7 +3,8 @@
 // afterwards, so any thread may read.
 //
 // A tensor is read, checked and packed one layer at a time: the packed copy is the only whole one
-// in memory (a file's pages are the operating system's to drop).
+// in memory (a file's pages are the operating system's to drop). A rank of a tensor-parallel model
+// (model/shard.h) packs its share of each tensor; the sizes below are those of a whole model.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "model/model_config.h"
+#include "model/shard.h"
 
 namespace lorad {
 
@@ -36,8 +38,9 @@ struct ModelWeights {
   std::unique_ptr<kernels::Matrix> embedding;  // [vocab, hidden]
   std::vector<LayerWeights> layers;
   std::unique_ptr<kernels::Vector> final_norm;  // [hidden]
-  std::unique_ptr<kernels::Matrix> own_head;    // [vocab, hidden]; null: tied to the embedding
-  std::unique_ptr<kernels::Vector> inv_freq;    // [head_dim / 2]
+  // [vocab, hidden], or [HeadRows, hidden] of a shard; null: it is the embedding.
+  std::unique_ptr<kernels::Matrix> own_head;
+  std::unique_ptr<kernels::Vector> inv_freq;  // [head_dim / 2]
 
   const kernels::Matrix& head() const { return own_head ? *own_head : *embedding; }
   size_t bytes() const;
@@ -55,11 +58,13 @@ class TensorSource {
 };
 
 struct WeightOptions {
-  bool check_finite = false;  // refuse NaN and infinity (reads every value once more)
+  bool check_finite = false;  // refuse NaN and infinity (reads every packed value once more)
+  Shard shard = {};           // what of the model to pack
   std::function<void(size_t done_bytes, size_t total_bytes)> progress = {};  // after each matrix
 };
 
-// Packs every tensor that the configuration asks for. Errors name the tensor.
+// Packs every tensor that the configuration, which is the whole model's, asks for. Errors name the
+// tensor.
 absl::StatusOr<std::unique_ptr<ModelWeights>> BuildWeights(const ModelConfig& config,
                                                            TensorSource* source,
                                                            kernels::Backend* backend,
@@ -79,8 +84,8 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> MakeDummyWeights(const ModelConfig
                                                                kernels::Backend* backend,
                                                                const WeightOptions& options = {});
 
-// Numbers in all matrices (vectors are negligible): times the backend's element size is what
-// BuildWeights will take.
-size_t CountWeights(const ModelConfig& config);
+// Numbers in all matrices of a shard (vectors are negligible): times the backend's element size is
+// what BuildWeights will take.
+size_t CountWeights(const ModelConfig& config, const Shard& shard = {});
 
 }  // namespace lorad

@@ -8,11 +8,12 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/host_rows.h"
 #include "memory/base/check.h"
 
 namespace lorad::kernels::cpu {
 
-class HostTensor final : public Tensor {
+class HostTensor final : public HostRows {
  public:
   HostTensor(int max_rows, int cols) : max_rows_(max_rows), cols_(cols), stride_(StrideFor(cols)) {
     auto memory = HostMemory::Allocate(size_t(max_rows) * size_t(stride_) * sizeof(float));
@@ -28,6 +29,10 @@ class HostTensor final : public Tensor {
   const float* data() const { return reinterpret_cast<const float*>(memory_.data()); }
   float* Row(int row) { return data() + row * stride_; }
   const float* Row(int row) const { return data() + row * stride_; }
+  std::span<float> HostRow(int row) override { return {Row(row), static_cast<size_t>(cols_)}; }
+  std::span<const float> HostRow(int row) const override {
+    return {Row(row), static_cast<size_t>(cols_)};
+  }
 
  private:
   // An odd number of cache lines: rows a power of two apart would compete for the same few places

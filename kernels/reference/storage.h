@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/host_rows.h"
 
 namespace lorad::kernels::reference {
 
-class F32Tensor final : public Tensor {
+class F32Tensor final : public HostRows {
  public:
   F32Tensor(int max_rows, int cols)
       : max_rows_(max_rows), cols_(cols), values_(size_t(max_rows) * size_t(cols)) {}
@@ -19,6 +20,8 @@ class F32Tensor final : public Tensor {
   int cols() const override { return cols_; }
   std::span<float> Row(int row);
   std::span<const float> Row(int row) const;
+  std::span<float> HostRow(int row) override { return Row(row); }
+  std::span<const float> HostRow(int row) const override { return Row(row); }
 
  private:
   int max_rows_;

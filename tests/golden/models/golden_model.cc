@@ -12,6 +12,7 @@
 #include "memory/base/check.h"
 #include "model/model_tensors.h"
 #include "model/safetensors.h"
+#include "model/sharded_factors.h"
 #include "model/sites.h"
 #include "model/weights.h"
 
@@ -65,31 +66,43 @@ std::vector<GoldenCase> ReadGoldenCases(const std::string& model) {
   return cases;
 }
 
-GoldenModel::GoldenModel(const std::string& name, std::unique_ptr<kernels::Backend> backend,
+GoldenModel::GoldenModel(const std::string& name,
+                         std::vector<std::unique_ptr<kernels::Backend>> ranks,
                          const Sabotage& sabotage)
-    : backend_(std::move(backend)), cases_(ReadGoldenCases(name)) {
+    : cases_(ReadGoldenCases(name)) {
+  for (std::unique_ptr<kernels::Backend>& backend : ranks) {
+    const Shard shard = {static_cast<int>(ranks_.size()), static_cast<int>(ranks.size())};
+    ranks_.push_back({.shard = shard, .backend = std::move(backend)});
+  }
   const std::filesystem::path dir = GoldenDir(name);
   config_ = ValueOrAbort(LoadModelConfig(dir / "model"));
   if (sabotage.config) sabotage.config(&config_);
-  MakePool();
-  const ModelTensors tensors = ValueOrAbort(ModelTensors::Open(dir / "model"));
-  DecoderExecutorOptions options;
-  options.limits = {.max_rows = 1024, .max_sequences = 32};
-  options.max_logit_rows = 50;  // fewer than most steps have
-  options.page_tokens = kGoldenPageTokens;
-  executor_ = std::make_unique<DecoderExecutor>(
-      config_, ValueOrAbort(LoadWeights(config_, tensors, backend_.get(), {.check_finite = true})),
-      backend_.get(), options);
+  MakePools();
+  LoadModel(dir / "model");
   LoadAdapters(dir / "adapters", sabotage);
 }
 
-void GoldenModel::MakePool() {
-  const kernels::KvGeometry geometry = KvGeometryOf(config_, kGoldenPageTokens);
-  const size_t page_bytes = backend_->KvPageBytes(geometry);
-  memory_ = ValueOrAbort(backend_->Allocate(page_bytes * kPages));
-  slab_ = {memory_->data(), page_bytes};
-  backend_->SetPool(slab_, geometry);
-  pool_ = std::make_unique<PagePool>(kPages, page_bytes);
+GoldenModel::GoldenModel(const std::string& name, std::unique_ptr<kernels::Backend> backend,
+                         const Sabotage& sabotage)
+    : GoldenModel(
+          name,
+          [&backend] {
+            std::vector<std::unique_ptr<kernels::Backend>> one;
+            one.push_back(std::move(backend));
+            return one;
+          }(),
+          sabotage) {}
+
+void GoldenModel::MakePools() {
+  for (Rank& rank : ranks_) {
+    const kernels::KvGeometry geometry =
+        KvGeometryOf(ShardOf(config_, rank.shard), kGoldenPageTokens);
+    const size_t page_bytes = rank.backend->KvPageBytes(geometry);
+    rank.memory = ValueOrAbort(rank.backend->Allocate(page_bytes * kPages));
+    rank.slab = {rank.memory->data(), page_bytes};
+    rank.backend->SetPool(rank.slab, geometry);
+  }
+  pool_ = std::make_unique<PagePool>(kPages, ranks_[0].slab.page_bytes);
   // Take all pages and give them back in random order: from now on the pool gives scattered ones.
   std::vector<PageList> pages(kPages);
   for (PageList& page : pages) {
@@ -99,18 +112,59 @@ void GoldenModel::MakePool() {
   std::shuffle(pages.begin(), pages.end(), std::mt19937(1));
 }
 
+void GoldenModel::LoadModel(const std::filesystem::path& dir) {
+  const ModelTensors tensors = ValueOrAbort(ModelTensors::Open(dir));
+  DecoderExecutorOptions options;
+  options.limits = {.max_rows = 1024, .max_sequences = 32};
+  options.max_logit_rows = 50;  // fewer than most steps have
+  options.page_tokens = kGoldenPageTokens;
+  const auto load = [&](const Rank& rank, kernels::Communicator* communicator) {
+    auto weights = ValueOrAbort(LoadWeights(config_, tensors, rank.backend.get(),
+                                            {.check_finite = true, .shard = rank.shard}));
+    return std::make_unique<DecoderExecutor>(config_, std::move(weights), rank.backend.get(),
+                                             options, communicator);
+  };
+  if (ranks_.size() == 1) {
+    alone_ = load(ranks_[0], nullptr);
+    return;
+  }
+  TensorParallelExecutor::Ranks group;
+  group.communicators = kernels::NewThreadCommunicators(static_cast<int>(ranks_.size()));
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    group.executors.push_back(load(ranks_[i], group.communicators[i].get()));
+  }
+  group_ = std::make_unique<TensorParallelExecutor>(std::move(group));
+}
+
 void GoldenModel::LoadAdapters(const std::filesystem::path& dir, const Sabotage& sabotage) {
   for (const GoldenCase& c : cases_) {
     const PeftAdapter file = ValueOrAbort(LoadPeftAdapter(dir / c.adapter, config_));
     std::vector<kernels::LowRankFactors> factors(file.factors().begin(), file.factors().end());
     if (sabotage.factors) sabotage.factors(&factors);
     LoadedAdapter& adapter = adapters_.emplace_back();
-    adapter.image.layouts = {
-        backend_->PlanAdapter(factors, SiteCount(config_), pool_->page_bytes())};
+    std::vector<ShardedFactors> shards;
+    for (const Rank& rank : ranks_) {
+      shards.emplace_back(factors, config_, rank.shard);
+      adapter.image.layouts.push_back(rank.backend->PlanAdapter(
+          shards.back().factors(), SiteCount(config_), rank.slab.page_bytes));
+    }
     adapter.pages = PageList(pool_.get(), PageUse::kAdapter);
     LORAD_CHECK(adapter.pages.Grow(adapter.image.pages()));
-    backend_->PackAdapter(adapter.image.layouts[0], factors, slab_, adapter.pages.ids());
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+      const kernels::AdapterLayout& layout = adapter.image.layouts[i];
+      ranks_[i].backend->PackAdapter(layout, shards[i].factors(), ranks_[i].slab,
+                                     adapter.pages.ids().first(layout.pages));
+    }
   }
+}
+
+Executor& GoldenModel::executor() {
+  if (alone_ != nullptr) return *alone_;
+  return *group_;
+}
+
+std::vector<float> GoldenModel::AllLogits(const StepInput& input) {
+  return alone_ != nullptr ? alone_->AllLogits(input) : group_->AllLogits(input);
 }
 
 std::vector<AdapterUse> GoldenModel::Use(int adapter) const {
@@ -159,7 +213,7 @@ std::vector<std::vector<float>> GoldenModel::Run(
       done[i] += next;
     }
     if (sequences.empty()) return logits;
-    const std::vector<float> all = executor_->AllLogits({sequences});
+    const std::vector<float> all = AllLogits({sequences});
     auto at = all.begin();
     for (size_t j = 0; j < running.size(); ++j) {
       const auto end = at + static_cast<ptrdiff_t>(sequences[j].tokens.size()) * config_.vocab_size;

@@ -1,5 +1,6 @@
 // GoldenModel: one of the tiny models that make_goldens.py wrote, on a backend, with all its
-// adapters in a pool of scattered pages, and what transformers + PEFT computed for them.
+// adapters in a pool of scattered pages, and what transformers + PEFT computed for them. With more
+// backends than one it is tensor-parallel, a rank on each.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include "model/decoder_executor.h"
 #include "model/model_config.h"
 #include "model/peft_adapter.h"
+#include "model/tensor_parallel_executor.h"
 
 namespace lorad {
 
@@ -37,6 +39,8 @@ struct Sabotage {
 class GoldenModel {
  public:
   // Aborts if the files cannot be loaded.
+  GoldenModel(const std::string& name, std::vector<std::unique_ptr<kernels::Backend>> ranks,
+              const Sabotage& sabotage = {});
   GoldenModel(const std::string& name, std::unique_ptr<kernels::Backend> backend,
               const Sabotage& sabotage = {});
 
@@ -54,8 +58,9 @@ class GoldenModel {
 
   const std::vector<GoldenCase>& cases() const { return cases_; }
   int vocab_size() const { return config_.vocab_size; }
-  DecoderExecutor& executor() { return *executor_; }
-  std::vector<AdapterUse> Use(int adapter) const;  // -1: none
+  Executor& executor();
+  std::vector<float> AllLogits(const StepInput& input);  // DecoderExecutor's
+  std::vector<AdapterUse> Use(int adapter) const;        // -1: none
   PageList KvPages(size_t tokens);
 
  private:
@@ -64,17 +69,25 @@ class GoldenModel {
     PageList pages;
   };
 
-  void MakePool();
+  struct Rank {
+    Shard shard;
+    std::unique_ptr<kernels::Backend> backend;
+    std::unique_ptr<kernels::Buffer> memory;
+    kernels::PageSlab slab;
+  };
+
+  void MakePools();
+  void LoadModel(const std::filesystem::path& dir);
   void LoadAdapters(const std::filesystem::path& dir, const Sabotage& sabotage);
 
-  const std::unique_ptr<kernels::Backend> backend_;
+  std::vector<Rank> ranks_;
   ModelConfig config_;
   std::vector<GoldenCase> cases_;
   std::unique_ptr<PagePool> pool_;
-  std::unique_ptr<kernels::Buffer> memory_;
-  kernels::PageSlab slab_;
   std::vector<LoadedAdapter> adapters_;  // of cases_
-  std::unique_ptr<DecoderExecutor> executor_;
+  // One of them.
+  std::unique_ptr<DecoderExecutor> alone_;
+  std::unique_ptr<TensorParallelExecutor> group_;
 };
 
 std::filesystem::path GoldenDir(const std::string& model);

@@ -24,7 +24,7 @@ class ModelGoldenTest : public ::testing::TestWithParam<std::tuple<std::string, 
  protected:
   void SetUp() override {
     model_ = std::make_unique<GoldenModel>(std::get<0>(GetParam()),
-                                           MakeGoldenBackend(std::get<1>(GetParam()).name));
+                                           MakeGoldenRanks(std::get<1>(GetParam())));
   }
 
   const GoldenBounds& bounds() const { return std::get<1>(GetParam()).bounds; }
@@ -123,7 +123,7 @@ TEST_P(ModelGoldenTest, BeginningOnSharedAndCopiedPagesGivesTheSameBits) {
       std::copy_n(first.ids().begin(), shared, table.begin());
       const std::vector<SequenceInput> before = {
           {.tokens = tokens.first(known), .kv_pages = first.ids(), .adapters = use}};
-      model_->executor().AllLogits({.sequences = before});
+      model_->AllLogits({.sequences = before});
       const kernels::PageCopy copy{.from = first.ids()[shared], .to = table[shared]};
       // The other goes on with other tokens.
       const std::vector<TokenId> other(1, tokens[known] == 0 ? 1 : 0);
@@ -136,7 +136,7 @@ TEST_P(ModelGoldenTest, BeginningOnSharedAndCopiedPagesGivesTheSameBits) {
                                                 .kv_pages = table,
                                                 .adapters = use}};
       const std::vector<float> logits =
-          model_->executor().AllLogits({.sequences = both, .page_copies = std::span(&copy, 1)});
+          model_->AllLogits({.sequences = both, .page_copies = std::span(&copy, 1)});
       const std::span<const float> rest = std::span(logits).subspan(vocab);
       EXPECT_TRUE(std::ranges::equal(rest, std::span(whole[i]).last(rest.size())))
           << "request " << i << " after " << known << " tokens";
@@ -234,7 +234,10 @@ INSTANTIATE_TEST_SUITE_P(All, ModelGoldenTest,
                                                               "qwen2", "qwen3"),
                                             ::testing::ValuesIn(GoldenBackends())),
                          [](const auto& param) {
-                           return std::get<0>(param.param) + "_" + std::get<1>(param.param).name;
+                           const GoldenBackend& backend = std::get<1>(param.param);
+                           return fmt::format(
+                               "{}_{}{}", std::get<0>(param.param), backend.name,
+                               backend.ranks == 1 ? "" : fmt::format("_{}ranks", backend.ranks));
                          });
 
 }  // namespace

@@ -108,7 +108,7 @@ class DecoderTest : public ::testing::Test {
     ASSERT_TRUE(pool.ok());
     pool_ = std::move(*pool);
     backend_->SetPool({pool_->data(), page_bytes}, geometry);
-    decoder_ = std::make_unique<Decoder>(config_, *weights_, backend_.get(), 8, 4);
+    decoder_ = std::make_unique<Decoder>(config_, *weights_, backend_.get(), nullptr, 8, 4);
   }
 
   // Several sequences of one token each.
@@ -204,7 +204,7 @@ TEST(DecoderMemoryTest, CountsEveryActivation) {
   const size_t row = static_cast<size_t>(2 * c.hidden_size + c.qkv_size() + c.head_dim +
                                          c.q_size() + 3 * c.ffn_size);
   const size_t logit_row = static_cast<size_t>(2 * c.hidden_size + c.vocab_size);
-  EXPECT_EQ(Decoder::CountActivations(c, 10, 3), 10 * row + 3 * logit_row);
+  EXPECT_EQ(Decoder::CountActivations(c, 1, 10, 3), 10 * row + 3 * logit_row);
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
+#include <deque>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,41 @@ inline ModelConfig TinyConfig() {
   return config;
 }
 
-// An adapter of random factors on every projection and the head, in the pool.
+// Random factors on every projection and the head.
+class TinyFactors {
+ public:
+  TinyFactors(const ModelConfig& config, uint32_t rank, uint64_t seed) : seed_(seed) {
+    for (int layer = 0; layer < config.layers; ++layer) {
+      for (const Projection& p : Projections(config)) {
+        Add(SiteIndex(layer, p.site), p.out_begin, Matrix(rank, p.in_cols),
+            Matrix(p.out_cols, rank));
+      }
+    }
+    Add(LmHeadSite(config), 0, Matrix(rank, config.hidden_size), Matrix(config.vocab_size, rank));
+  }
+
+  std::span<const kernels::LowRankFactors> factors() const { return factors_; }
+
+ private:
+  void Add(uint32_t site, int out_begin, const kernels::HostMatrix& a,
+           const kernels::HostMatrix& b) {
+    factors_.push_back({site, static_cast<uint32_t>(out_begin), 0.5f, a, b});
+  }
+  kernels::HostMatrix Matrix(int64_t rows, int64_t cols) {
+    std::vector<float>& v = values_.emplace_back(static_cast<size_t>(rows * cols));
+    for (float& x : v) {
+      seed_ = seed_ * 6364136223846793005u + 1442695040888963407u;
+      x = static_cast<float>(static_cast<int32_t>(seed_ >> 32)) * 0x1.0p-33f;
+    }
+    return {kernels::DType::kF32, v.data(), rows, cols};
+  }
+
+  uint64_t seed_;
+  std::deque<std::vector<float>> values_;
+  std::vector<kernels::LowRankFactors> factors_;
+};
+
+// An adapter in the pool.
 struct TinyAdapter {
   AdapterImage image;
   std::vector<uint32_t> pages;
@@ -67,32 +102,12 @@ class TinyModel {
   }
 
   std::unique_ptr<TinyAdapter> NewAdapter(uint32_t rank, uint64_t seed) {
-    std::vector<std::vector<float>> values;
-    std::vector<kernels::LowRankFactors> factors;
-    auto add = [&](uint32_t site, int out_begin, int out_cols, int in_cols) {
-      auto matrix = [&](int64_t rows, int64_t cols) {
-        std::vector<float>& v = values.emplace_back(static_cast<size_t>(rows * cols));
-        for (float& x : v) {
-          seed = seed * 6364136223846793005u + 1442695040888963407u;
-          x = static_cast<float>(static_cast<int32_t>(seed >> 32)) * 0x1.0p-33f;
-        }
-        return kernels::HostMatrix{kernels::DType::kF32, v.data(), rows, cols};
-      };
-      const kernels::HostMatrix a = matrix(rank, in_cols);
-      const kernels::HostMatrix b = matrix(out_cols, rank);
-      factors.push_back({site, static_cast<uint32_t>(out_begin), 0.5f, a, b});
-    };
-    values.reserve(static_cast<size_t>(config_.layers) * 14 + 2);
-    for (int layer = 0; layer < config_.layers; ++layer) {
-      for (const Projection& p : Projections(config_)) {
-        add(SiteIndex(layer, p.site), p.out_begin, p.out_cols, p.in_cols);
-      }
-    }
-    add(LmHeadSite(config_), 0, config_.vocab_size, config_.hidden_size);
+    const TinyFactors factors(config_, rank, seed);
     auto adapter = std::make_unique<TinyAdapter>();
-    adapter->image.layouts = {backend_->PlanAdapter(factors, SiteCount(config_), page_bytes_)};
+    adapter->image.layouts = {
+        backend_->PlanAdapter(factors.factors(), SiteCount(config_), page_bytes_)};
     adapter->pages = TakePages(adapter->image.pages());
-    backend_->PackAdapter(adapter->image.layouts[0], factors, slab_, adapter->pages);
+    backend_->PackAdapter(adapter->image.layouts[0], factors.factors(), slab_, adapter->pages);
     return adapter;
   }
 
