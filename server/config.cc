@@ -33,6 +33,11 @@ constexpr char kFooter[] =
     "Exit status: 0 after a drain, 1 wrong configuration, 2 start-up failed, 70 the device failed "
     "(restart me).\n";
 
+std::string AutoIsZero(std::string& text) {
+  if (text == "auto") text = "0";
+  return "";
+}
+
 void AddModelOptions(CLI::App& app, Config& c) {
   app.add_option("--model", c.model,
                  "Hugging Face directory of the base model (config.json, safetensors, tokenizer)")
@@ -53,7 +58,8 @@ void AddModelOptions(CLI::App& app, Config& c) {
 
 void AddDeviceOptions(CLI::App& app, Config& c) {
   app.add_option("--backend", c.backend,
-                 "auto, cpu, cuda, or reference (slow, plain fp32, for comparisons)")
+                 "auto (cuda where there is a device, else cpu), cpu, cuda, or reference (slow, "
+                 "plain fp32, for comparisons)")
       ->check(CLI::IsMember({"auto", "cpu", "reference", "cuda"}))
       ->capture_default_str()
       ->group("Device");
@@ -64,10 +70,25 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->group("Device");
   app.add_option("--threads", c.threads, "Threads of the CPU backend [all cores of this process]")
       ->group("Device");
+  app.add_option("--device", c.device, "Number of the CUDA device")
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--kv-format", c.kv_format,
+                 "How keys and values are kept: bf16, or fp8 (half the memory, CUDA only)")
+      ->check(CLI::IsMember({"bf16", "fp8"}))
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--batch-invariant", c.batch_invariant,
+                 "On CUDA: a request's tokens do not depend on what else is in its steps, to the "
+                 "bit (slower prompts); the CPU backend always keeps this")
+      ->capture_default_str()
+      ->group("Device");
   app.add_option("--pool-bytes", c.pool_bytes,
-                 "Memory of the page pool that KV cache and adapters share, e.g. 8GiB")
+                 "Memory of the page pool that KV cache and adapters share, e.g. 8GiB; auto: 1GiB, "
+                 "on CUDA 90% of what the model leaves free, less 2GiB")
       ->transform(CLI::AsSizeValue(false))
-      ->default_str("1GiB")
+      ->transform(CLI::Validator(AutoIsZero, "auto"))  // goes first
+      ->default_str("auto")
       ->group("Device");
   app.add_option(
          "--page-tokens", c.page_tokens,
@@ -257,7 +278,11 @@ absl::Status ValidateConfig(const Config& c) {
           fmt::format("--model: {} is not a directory", c.model));
   require(c.max_model_len >= 0, "--max-model-len: must not be negative");
   require(c.threads >= 0 && c.threads <= 1024, "--threads: must be in [0, 1024]");
-  require(c.pool_bytes >= (uint64_t{1} << 20), "--pool-bytes: must be at least 1MiB");
+  require(c.device >= 0, "--device: must not be negative");
+  require(c.kv_format == "bf16" || c.backend == "auto" || c.backend == "cuda",
+          fmt::format("--kv-format: {} needs the cuda backend", c.kv_format));
+  require(c.pool_bytes == 0 || c.pool_bytes >= (uint64_t{1} << 20),
+          "--pool-bytes: must be auto or at least 1MiB");
   require(c.page_tokens >= 0 && c.page_tokens % 16 == 0 && c.page_tokens <= 4096,
           "--page-tokens: must be a multiple of 16, at most 4096");
   require(!c.state_dir.empty(), "--state-dir: must not be empty");

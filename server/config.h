@@ -24,9 +24,12 @@ struct Config {
   // The device.
   std::string backend = "auto";  // auto, cpu, reference, cuda
   std::string cpu_isa = "auto";
-  int threads = 0;  // 0: every core this process may use
-  uint64_t pool_bytes = uint64_t{1} << 30;
-  int page_tokens = 0;  // 0: chosen from the model
+  int threads = 0;                 // 0: every core this process may use
+  int device = 0;                  // of the CUDA backend
+  std::string kv_format = "bf16";  // bf16, fp8
+  bool batch_invariant = false;    // on the CUDA backend; the others always are
+  uint64_t pool_bytes = 0;         // 0: chosen from the device's memory
+  int page_tokens = 0;             // 0: chosen from the model
   bool prefix_cache = true;
   bool share_base_prefixes = false;  // between tenants
 

@@ -58,15 +58,40 @@ Duration ToDuration(double seconds) {
 }
 
 absl::Status Explain(std::string_view what, const absl::Status& status) {
+  if (status.ok()) return status;
   return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
 }
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const Config& config) {
-  if (config.backend == "cuda") {
-    return absl::FailedPreconditionError("--backend=cuda: this build has no CUDA backend");
-  }
   if (config.backend == "reference") return kernels::NewReferenceBackend();
+  if (config.backend != "cpu") {
+    const bool fp8 = config.kv_format == "fp8";
+    auto cuda = kernels::NewCudaBackend(
+        {.device = config.device,
+         .kv_format = fp8 ? kernels::KvFormat::kFp8 : kernels::KvFormat::kBf16,
+         .batch_invariant = config.batch_invariant,
+         .gemm_choices = std::filesystem::path(config.state_dir) / "gemm-choices",
+         .host_threads = config.threads});
+    if (cuda.ok()) return cuda;
+    const bool absent =
+        absl::IsFailedPrecondition(cuda.status()) || absl::IsUnavailable(cuda.status());
+    if (config.backend == "cuda" || !absent) return Explain("--backend cuda", cuda.status());
+    if (fp8) return Explain("--kv-format fp8 needs the cuda backend", cuda.status());
+    Log(LogLevel::kInfo, "no cuda device",
+        {{"why", std::string(cuda.status().message())}, {"backend", "cpu"}});
+  }
   return kernels::NewCpuBackend({.threads = config.threads, .isa = config.cpu_isa});
+}
+
+// What --pool-bytes auto means. Asked when the model is loaded: what is then left of a device's
+// memory is the pool's, but for what activations, graphs and libraries still take.
+uint64_t AutoPoolBytes(const kernels::Backend& backend) {
+  constexpr uint64_t kHostPool = uint64_t{1} << 30;
+  constexpr uint64_t kReserve = uint64_t{2} << 30;
+  const uint64_t free = backend.FreeBytes();
+  if (free == 0) return kHostPool;
+  const uint64_t share = free / 10 * 9;
+  return share > kReserve ? share - kReserve : 0;
 }
 
 kernels::KvGeometry ChooseGeometry(const Config& config, const ModelConfig& model,
@@ -163,16 +188,17 @@ absl::Status Daemon::Parts::LoadModel() {
           .limits = {.max_rows = config.max_step_tokens, .max_sequences = config.max_running},
           .max_logit_rows = 0,
           .page_tokens = ChooseGeometry(config, model, *backend).page_tokens});
-  return absl::OkStatus();
+  return Explain("loading the model", backend->status());
 }
 
 absl::Status Daemon::Parts::MakePool() {
   geometry = ChooseGeometry(config, model, *backend);
   slab.page_bytes = backend->KvPageBytes(geometry);
-  const uint64_t pages = config.pool_bytes / slab.page_bytes;
+  const uint64_t bytes = config.pool_bytes > 0 ? config.pool_bytes : AutoPoolBytes(*backend);
+  const uint64_t pages = bytes / slab.page_bytes;
   if (pages < 4 || pages > UINT32_MAX) {
-    return absl::InvalidArgumentError(fmt::format("--pool-bytes {} makes {} pages of {} bytes",
-                                                  config.pool_bytes, pages, slab.page_bytes));
+    return absl::InvalidArgumentError(
+        fmt::format("--pool-bytes {} makes {} pages of {} bytes", bytes, pages, slab.page_bytes));
   }
   LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
   slab.data = pool_buffer->data();

@@ -31,6 +31,36 @@ TEST(ConfigTest, CommandLine) {
   EXPECT_EQ(config.AdapterList(), expected);
 }
 
+TEST(ConfigTest, TheDevice) {
+  const auto parsed = Parse({"--model", "/tmp", "--backend", "cuda", "--device", "3", "--kv-format",
+                             "fp8", "--batch-invariant", "true", "--pool-bytes", "auto"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  const Config& config = std::get<Config>(parsed);
+  EXPECT_EQ(config.backend, "cuda");
+  EXPECT_EQ(config.device, 3);
+  EXPECT_EQ(config.kv_format, "fp8");
+  EXPECT_TRUE(config.batch_invariant);
+  EXPECT_EQ(config.pool_bytes, 0u);
+  EXPECT_EQ(std::get<Config>(Parse({"--model", "/tmp"})).pool_bytes, 0u);
+}
+
+TEST(ConfigTest, TheDeviceIsChecked) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> wrong = {
+      {"--backend", {"--backend", "gpu"}},
+      {"--device", {"--device", "-1"}},
+      {"--kv-format", {"--kv-format", "int8"}},
+      {"--kv-format", {"--kv-format", "fp8", "--backend", "cpu"}},
+      {"--pool-bytes", {"--pool-bytes", "automatic"}},
+      {"--pool-bytes", {"--pool-bytes", "512KiB"}}};
+  for (const auto& [flag, options] : wrong) {
+    std::vector<std::string> args = {"--model", "/tmp"};
+    args.insert(args.end(), options.begin(), options.end());
+    const auto parsed = Parse(args);
+    ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed)) << options[1];
+    EXPECT_THAT(std::get<ExitNow>(parsed).text, HasSubstr(flag)) << options[1];
+  }
+}
+
 TEST(ConfigTest, AllProblemsAreReportedAtOnce) {
   const auto parsed = Parse({"--model", "/nowhere", "--page-tokens", "17", "--adapter", "Bad=/x",
                              "--max-rank", "0", "--listen", "0.0.0.0:1"});
