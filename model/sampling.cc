@@ -13,17 +13,17 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include "fmt/format.h"
+#include "kernels/sample_stream.h"
+#include "kernels/sample_weight.h"
 #include "memory/base/check.h"
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
-#include "model/philox.h"
 
 namespace lorad {
 namespace {
@@ -81,28 +81,6 @@ Candidate Likeliest(std::span<const float> logits) {
   return best;
 }
 
-// exp(x) for x <= 0, relative error below 2e-7, 0 below -87 and for NaN. Branch-free, so that loops
-// over a row vectorise, and the same with every vector width.
-inline float ExpNonPositive(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
-  constexpr float kRound =
-      12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float shifted = clamped * 1.44269504f + kRound;
-  const float n = shifted - kRound;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r * r + r + 1.0f;
-  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound);
-  const float power = std::bit_cast<float>((exponent + 127) << 23);
-  const float value = p * power;
-  return x > -87.0f ? value : 0.0f;
-}
-
 // Sum of `count` <= kBlock values, in an order that vectorises.
 double BlockSum(const float* values, size_t count) {
   std::array<float, 16> lanes{};
@@ -124,7 +102,7 @@ double Weigh(std::span<const float> logits, float max, float scale, float* weigh
     const float* const from = logits.data() + begin;
     float* const to = weights == nullptr ? values.data() : weights + begin;
     const size_t count = std::min(kBlock, logits.size() - begin);
-    for (size_t i = 0; i < count; ++i) to[i] = ExpNonPositive((from[i] - max) * scale);
+    for (size_t i = 0; i < count; ++i) to[i] = kernels::ExpNonPositive((from[i] - max) * scale);
     sum += BlockSum(to, count);
   }
   return sum;
@@ -186,7 +164,7 @@ Candidate FindCut(const SamplingParams& params, std::span<const float> logits, f
   const TokenId last = static_cast<TokenId>(logits.size()) - 1;
   Candidate cut{kNever, last};
   if (params.min_p > 0) {
-    cut = {max + params.temperature * std::log(params.min_p), last};
+    cut = {kernels::LogitOfShare(max, params.temperature, params.min_p), last};
   }
   const bool limits_count = params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size();
   if (limits_count) {
@@ -262,7 +240,7 @@ TokenId Draw(const SamplingParams& params, std::span<const float> logits, int in
       if (Before(cut, {logits[i], static_cast<TokenId>(i)})) weights[i] = 0;
     }
   }
-  return Pick(weights, UniformAt(params.seed, static_cast<uint64_t>(index)), best.id);
+  return Pick(weights, kernels::UniformAt(params.seed, static_cast<uint64_t>(index)), best.id);
 }
 
 absl::Status CheckRange(std::string_view field, float value, float low, float high) {

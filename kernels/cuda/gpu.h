@@ -55,7 +55,7 @@ LORAD_DEVICE void SyncBlock() { __syncthreads(); }
 LORAD_DEVICE void SyncWarp() { __syncwarp(); }
 LORAD_DEVICE void Fence() { __threadfence(); }  // what was written is seen by all blocks
 
-// T: int, unsigned, float.
+// T: int, unsigned, float, uint64_t.
 template <typename T>
 LORAD_DEVICE T ShuffleXor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);

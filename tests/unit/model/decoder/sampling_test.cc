@@ -14,12 +14,14 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/sample_stream.h"
 #include "memory/base/error_detail.h"
-#include "model/philox.h"
 
 namespace lorad {
 namespace {
 
+using kernels::Philox4x32;
+using kernels::UniformAt;
 using ::testing::ElementsAre;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -83,13 +85,14 @@ std::vector<float> Logs(const std::vector<double>& p) {
 }
 
 TEST(PhiloxTest, MatchesThePublishedVectors) {
-  EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}),
+  EXPECT_THAT(Philox4x32({{0, 0, 0, 0}}, {{0, 0}}).words,
               ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
   const uint32_t ones = 0xffffffff;
-  EXPECT_THAT(Philox4x32({ones, ones, ones, ones}, {ones, ones}),
+  EXPECT_THAT(Philox4x32({{ones, ones, ones, ones}}, {{ones, ones}}).words,
               ElementsAre(0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu));
   EXPECT_THAT(
-      Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+      Philox4x32({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, {{0xa4093822, 0x299f31d0}})
+          .words,
       ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
 }
 
