@@ -66,7 +66,7 @@ void RunningAttention::Step(std::span<const Advance> parts, bool attend) {
   }
   const int rows = int(order.size());
   const auto qkv = rig_.Upload(Pick(qkv_, order), 2);
-  const auto angles = rig_.backend().NewTensor(rows + 1, problem_.shape.head_dim);
+  const auto angles = rig_.backend().NewTensor(rows + 1, problem_.shape.head_dim, Precision::kFull);
   const auto out = rig_.backend().NewTensor(rows + 2, problem_.out_cols());
   rig_.backend().RopeAngles(positions, *inv_freq_, *angles);
   rig_.backend().RopeAppend({.rows = rows,

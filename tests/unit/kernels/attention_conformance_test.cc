@@ -23,7 +23,7 @@ class AttentionConformance : public testing::TestWithParam<std::string> {
   void ExpectLike(const AttentionCase& problem, int chunk, const Deviation& bound) {
     const Rows want = RunAttention(problem.Options("reference"), problem, problem.positions);
     const Rows got = RunAttention(problem.Options(GetParam()), problem, chunk);
-    EXPECT_TRUE(Within(got, want, bound))
+    EXPECT_TRUE(Within(got, want, Stored(GetParam(), bound)))
         << problem.shape.heads << "/" << problem.shape.kv_heads << " heads of "
         << problem.shape.head_dim << ", window " << problem.shape.window << ", chunks of " << chunk;
   }
@@ -105,7 +105,7 @@ TEST_P(AttentionConformance, QueriesAreRotatedInPlace) {
       RunningAttention got(tested, problem);
       want.RunInChunks(50);
       got.RunInChunks(7);
-      EXPECT_TRUE(Within(got.queries(), want.queries(), kF32Bound)) << head_dim;
+      EXPECT_TRUE(Within(got.queries(), want.queries(), Stored(GetParam(), kF32Bound))) << head_dim;
     }
   }
 }
@@ -125,7 +125,8 @@ TEST_P(AttentionConformance, LongContextsAreCutAndMerged) {
         running->Step(std::vector<Advance>{{1, 1}, {0, 4}});
       }
     }
-    EXPECT_TRUE(Within(got.Attended(), want.Attended(), kAttentionBound)) << window;
+    EXPECT_TRUE(Within(got.Attended(), want.Attended(), Stored(GetParam(), kAttentionBound)))
+        << window;
   }
 }
 
@@ -135,7 +136,7 @@ TEST_P(AttentionConformance, LargeScoresDoNotOverflow) {
   ExpectLike(problem, 150, {1e-3, 1e-1});
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, AttentionConformance, testing::ValuesIn(CpuVariants()), VariantName);
+INSTANTIATE_TEST_SUITE_P(All, AttentionConformance, testing::ValuesIn(Variants()), VariantName);
 
 // --- Bit-identical however a sequence was advanced, and whoever else is in the batch ---
 
@@ -225,7 +226,7 @@ TEST_P(AttentionInvariance, NothingBeyondARowsPositionCounts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, AttentionInvariance, testing::ValuesIn(CpuVariants()), VariantName);
+INSTANTIATE_TEST_SUITE_P(All, AttentionInvariance, testing::ValuesIn(Variants()), VariantName);
 
 }  // namespace
 }  // namespace lorad::kernels::conformance

@@ -75,22 +75,16 @@ Encoded Encode(const Rows& values, DType dtype) {
 }
 
 Rig::Rig(const RigOptions& options) {
-  if (options.backend == "reference") {
-    backend_ = NewReferenceBackend();
-  } else {
-    auto backend = NewCpuBackend({.threads = options.threads, .isa = options.backend});
-    LORAD_CHECK(backend.ok());
-    backend_ = *std::move(backend);
-  }
+  backend_ = options.backend == "reference" ? NewReferenceBackend() : MakeVariant(options);
   const size_t page_bytes = std::max(options.page_bytes, backend_->KvPageBytes(options.kv));
   LORAD_CHECK(page_bytes % kPageGranule == 0);
   auto pool = backend_->Allocate(page_bytes * options.pages);
   LORAD_CHECK(pool.ok());
   pool_ = *std::move(pool);
-  std::memset(pool_->data(), 0xff, page_bytes * options.pages);  // NaN in fp32 and in bf16
   slab_ = {pool_->data(), page_bytes};
   backend_->SetPool(slab_, options.kv);
   for (uint32_t page = 0; page < options.pages; ++page) free_.push_back(page);
+  backend_->PoisonPages(free_);
   std::shuffle(free_.begin(), free_.end(), std::mt19937_64(options.placement));
 }
 
@@ -107,10 +101,10 @@ std::unique_ptr<Matrix> Rig::Pack(const Rows& values, DType dtype) {
   return backend_->Pack({&view, 1}, {});
 }
 
-std::unique_ptr<Tensor> Rig::Upload(const Rows& values, int spare) {
+std::unique_ptr<Tensor> Rig::Upload(const Rows& values, int spare, Precision precision) {
   // An embedding is the one way in for numbers from the host.
   const auto table = Pack(values);
-  auto tensor = backend_->NewTensor(values.rows + spare, values.cols);
+  auto tensor = backend_->NewTensor(values.rows + spare, values.cols, precision);
   std::vector<int32_t> ids;
   for (int i = 0; i < values.rows; ++i) ids.push_back(i);
   backend_->Embed(ids, *table, *tensor);
@@ -189,12 +183,9 @@ testing::AssertionResult Within(const Rows& got, const Rows& want, const Deviati
          << found.highest << " of the root mean square (bound " << bound.highest << ")";
 }
 
-std::vector<std::string> CpuVariants() {
-  std::vector<std::string> have;
-  for (const char* isa : {"portable", "avx2", "avx512", "avx512bf16", "amx"}) {
-    if (NewCpuBackend({.threads = 1, .isa = isa}).ok()) have.emplace_back(isa);
-  }
-  return have;
+Deviation Stored(const std::string& variant, const Deviation& bound) {
+  if (!TraitsOf(variant).rounds_activations) return bound;
+  return {std::max(bound.norm, kBf16Bound.norm), std::max(bound.highest, kBf16Bound.highest)};
 }
 
 }  // namespace lorad::kernels::conformance

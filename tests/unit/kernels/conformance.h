@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <ostream>
 #include <string>
 #include <vector>
 
@@ -52,7 +51,7 @@ struct Encoded {
 Encoded Encode(const Rows& values, DType dtype);
 
 struct RigOptions {
-  std::string backend = "reference";  // or an instruction set of the cpu backend
+  std::string backend = "reference";  // or one of Variants()
   int threads = 2;
   size_t page_bytes = kPageGranule;  // at least; a KV page may need more
   uint32_t pages = 64;
@@ -69,7 +68,8 @@ class Rig {
   // Pages in a scattered order, full of NaN patterns, never handed out before.
   std::vector<uint32_t> TakePages(uint32_t count);
   // A tensor with room for `spare` rows more than `values` has.
-  std::unique_ptr<Tensor> Upload(const Rows& values, int spare = 0);
+  std::unique_ptr<Tensor> Upload(const Rows& values, int spare = 0,
+                                 Precision precision = Precision::kActivation);
   std::unique_ptr<Matrix> Pack(const Rows& values, DType dtype = DType::kF32);
   Rows Download(Tensor& tensor, int rows);
 
@@ -117,8 +117,26 @@ inline constexpr Deviation kBf16Bound{1.0 / 256, 1.0 / 32};
 // Whether `got` is within `bound` of `want`.
 testing::AssertionResult Within(const Rows& got, const Rows& want, const Deviation& bound);
 
-// The instruction sets of the cpu backend that this machine has.
-std::vector<std::string> CpuVariants();
+// --- What is tested. A program of the suite links one file that knows: cpu_variants.cc, or
+// cuda_variants.cc with the emulated device or a real one. ---
+
+// The backends that this machine can run: of the CPU its instruction sets.
+std::vector<std::string> Variants();
+std::unique_ptr<Backend> MakeVariant(const RigOptions& options);
+struct VariantTraits {
+  bool rounds_activations = false;  // to bf16
+  bool slow = false;                // by far: large cases are left out or made smaller
+};
+VariantTraits TraitsOf(const std::string& variant);
+
+// What a result in an activation tensor may be off by, where arithmetic alone allows `bound`.
+Deviation Stored(const std::string& variant, const Deviation& bound);
+// `slow` cases where the variant is slow.
+template <typename T>
+T Fit(const std::string& variant, T fast, T slow) {
+  return TraitsOf(variant).slow ? slow : fast;
+}
+
 inline std::string VariantName(const testing::TestParamInfo<std::string>& info) {
   return info.param;
 }

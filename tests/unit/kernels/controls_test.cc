@@ -122,7 +122,7 @@ TEST_P(Controls, AttentionWithoutRotationFails) {
   EXPECT_FALSE(Within(RunAttention(other.Options(GetParam()), other, 30), want, kBf16Bound));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, Controls, testing::ValuesIn(CpuVariants()), VariantName);
+INSTANTIATE_TEST_SUITE_P(All, Controls, testing::ValuesIn(Variants()), VariantName);
 
 }  // namespace
 }  // namespace lorad::kernels::conformance

@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "tests/unit/kernels/conformance.h"
 
@@ -17,11 +16,12 @@ class ElementwiseConformance : public testing::TestWithParam<std::string> {
 
   // `op` makes an output tensor from an uploaded input on either rig.
   template <typename Op>
-  void ExpectLike(const Rows& in, int out_rows, const Deviation& bound, const Op& op) {
+  void ExpectLike(const Rows& in, int out_rows, const Deviation& bound, const Op& op,
+                  Precision precision = Precision::kActivation) {
     Rows out[2];
     int i = 0;
     for (Rig* rig : {&want_, &got_}) {
-      const auto x = rig->Upload(in, 1);
+      const auto x = rig->Upload(in, 1, precision);
       const std::unique_ptr<Tensor> y = op(rig->backend(), *x);
       out[i++] = rig->Download(*y, out_rows);
     }
@@ -54,13 +54,17 @@ TEST_P(ElementwiseConformance, EmbedRoundsToBf16AtMost) {
 TEST_P(ElementwiseConformance, RmsNorm) {
   for (const int cols : {1, 2, 15, 16, 17, 63, 64, 100, 768, 1001}) {
     const Rows weight = Make(Values::kDense, 8, 1, cols);
-    ExpectLike(Make(Values::kGrid, 7, 21, cols), 21, kF32Bound, [&](Backend& b, Tensor& x) {
+    const auto norm = [&](Backend& b, Tensor& x) {
       auto y = b.NewTensor(22, cols);
       const auto w = b.NewVector(weight.values);
       b.RmsNorm(21, x, *w, 1e-5f, *y);
       b.HostRow(*y, 0);
       return y;
-    });
+    };
+    const Rows in = Make(Values::kGrid, 7, 21, cols);
+    for (const Precision precision : {Precision::kActivation, Precision::kFull}) {
+      ExpectLike(in, 21, Stored(GetParam(), kF32Bound), norm, precision);
+    }
   }
 }
 
@@ -79,11 +83,12 @@ TEST_P(ElementwiseConformance, RmsNormOfZerosIsZero) {
 
 TEST_P(ElementwiseConformance, SwiGlu) {
   for (const int ffn : {1, 3, 16, 31, 64, 200, 1000}) {
-    ExpectLike(Make(Values::kGrid, 9, 13, 2 * ffn), 13, kF32Bound, [&](Backend& b, Tensor& x) {
-      auto y = b.NewTensor(13, ffn);
-      b.SwiGlu(13, x, *y);
-      return y;
-    });
+    ExpectLike(Make(Values::kGrid, 9, 13, 2 * ffn), 13, Stored(GetParam(), kF32Bound),
+               [&](Backend& b, Tensor& x) {
+                 auto y = b.NewTensor(13, ffn);
+                 b.SwiGlu(13, x, *y);
+                 return y;
+               });
   }
 }
 
@@ -94,7 +99,7 @@ TEST_P(ElementwiseConformance, SwiGluOfLargeGates) {
     in.values[i] = gates[i];
     in.values[8 + i] = 1.5f;
   }
-  ExpectLike(in, 1, kF32Bound, [](Backend& b, Tensor& x) {
+  ExpectLike(in, 1, Stored(GetParam(), kF32Bound), [](Backend& b, Tensor& x) {
     auto y = b.NewTensor(1, 8);
     b.SwiGlu(1, x, *y);
     return y;
@@ -121,7 +126,7 @@ TEST_P(ElementwiseConformance, RopeAnglesAtLongPositions) {
       inv_freq.push_back(std::pow(500000.0f, -2.0f * float(i) / float(head_dim)));
     }
     ExpectLike(Rows(1, 1), 6, kF32Bound, [&](Backend& b, Tensor&) {
-      auto angles = b.NewTensor(6, head_dim);
+      auto angles = b.NewTensor(6, head_dim, Precision::kFull);
       const auto frequencies = b.NewVector(inv_freq);
       b.RopeAngles(positions, *frequencies, *angles);
       b.HostRow(*angles, 0);
@@ -163,24 +168,7 @@ TEST_P(ElementwiseConformance, ParallelForRunsEachIndexOnce) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, ElementwiseConformance, testing::ValuesIn(CpuVariants()),
-                         VariantName);
-
-TEST(CpuBackend, RefusesInstructionSetsThatDoNotExist) {
-  for (const char* isa : {"mmx", "AVX2", ""}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(NewCpuBackend({.isa = isa}).status())) << isa;
-  }
-}
-
-TEST(CpuBackend, AutoIsOneOfThoseThatTheMachineHas) {
-  const auto backend = NewCpuBackend({.threads = 1});
-  ASSERT_TRUE(backend.ok());
-  const auto variants = CpuVariants();
-  const bool known = std::ranges::any_of(
-      variants, [&](const std::string& isa) { return (*backend)->name() == "cpu/" + isa; });
-  EXPECT_TRUE(known) << (*backend)->name();
-  EXPECT_GE(variants.size(), 1u);
-}
+INSTANTIATE_TEST_SUITE_P(All, ElementwiseConformance, testing::ValuesIn(Variants()), VariantName);
 
 }  // namespace
 }  // namespace lorad::kernels::conformance

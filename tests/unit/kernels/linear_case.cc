@@ -39,7 +39,7 @@ LoadedLinear::LoadedLinear(Rig& rig, const LinearCase& problem)
 Rows LoadedLinear::Run(std::span<const int> order) {
   const int rows = int(order.size());
   const auto x = rig_.Upload(Pick(x_, order), 3);
-  const auto y = rig_.Upload(Pick(before_, order), 3);
+  const auto y = rig_.Upload(Pick(before_, order), 3, problem_.output);
   std::vector<AdapterSegment> segments;
   int previous = -1;
   for (int row = 0; row < rows; ++row) {

@@ -16,6 +16,7 @@ struct LinearCase {
   bool accumulate = false;
   DType dtype = DType::kF32;
   Values values = Values::kGrid;
+  Precision output = Precision::kActivation;
   uint32_t site = 1;
   std::vector<std::vector<ModuleSpec>> adapters = {};
   std::vector<int> adapter_of_row = {};   // [rows] index of an adapter or -1; empty: no adapters

@@ -1,0 +1,12 @@
+#include "tests/unit/kernels/cuda/test_runtime.h"
+
+namespace lorad::kernels::cuda {
+
+std::unique_ptr<Runtime> NewTestRuntime(uint64_t /*seed*/) {
+  auto device = OpenDevice(0);
+  return device.ok() ? *std::move(device) : nullptr;
+}
+
+bool TestRuntimeIsSlow() { return false; }
+
+}  // namespace lorad::kernels::cuda
