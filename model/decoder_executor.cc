@@ -159,7 +159,8 @@ void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row)
   if (!segments_.empty() && SameSegment(segments_.back(), layout, *use)) {
     segments_.back().end_row = end_row;
   } else {
-    segments_.push_back({first_row, end_row, &layout, use->pages, use->weight});
+    segments_.push_back({first_row, end_row, &layout, use->pages, use->weight,
+                         use->transfer == nullptr ? nullptr : use->transfer->OfRank(0)});
   }
 }
 

@@ -41,6 +41,7 @@ class DecoderExecutor final : public Executor {
 
   // Of other ranks than 0 the results are empty. Aborted: another rank failed.
   absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override;
+  void PoisonPages(std::span<const uint32_t> pages) override { backend_->PoisonPages(pages); }
 
   // The logits of every token of the step, in the order of the input: [tokens, vocab]; of other
   // ranks than 0 zeros. For tests and tools that compare models; samplers and targets are ignored.

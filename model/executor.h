@@ -24,6 +24,7 @@ struct AdapterUse {
   const AdapterImage* image = nullptr;
   std::span<const uint32_t> pages;
   float weight = 1.0f;
+  const ImageTransfer* transfer = nullptr;  // into these pages; null: all of it is there
 };
 
 // Some consecutive tokens of one sequence.
@@ -64,6 +65,8 @@ class Executor {
   // results[i] belongs to input.sequences[i]; the executor resizes it. An error means that the
   // device is broken: no sequence of the step made progress and the caller must stop serving.
   virtual absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) = 0;
+  // For tests and debugging: spoils pages that nobody holds, so that whoever reads them is found.
+  virtual void PoisonPages(std::span<const uint32_t> /*pages*/) {}
 };
 
 }  // namespace lorad

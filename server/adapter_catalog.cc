@@ -78,15 +78,14 @@ std::optional<AdapterInfo> AdapterCatalog::Now(std::string_view id) const {
 }
 
 absl::StatusOr<AdapterImagePtr> AdapterCatalog::LoadImage(const AdapterVersion& version,
-                                                          const kernels::PageSlab& slab,
-                                                          std::span<const uint32_t> pages) const {
+                                                          const ImageWriter& write) const {
   StoredVersion stored;
   stored.id = version.name;
   stored.version = version.version;
   stored.config.sha256 = version.config_sha256;
   stored.weights.sha256 = version.sha256;
   LORAD_RETURN_IF_ERROR(Verify(stored, version.activity.get()));
-  auto image = parts_.images->Load(parts_.store->PathOf(stored), *version.facts, slab, pages);
+  auto image = parts_.images->Load(parts_.store->PathOf(stored), *version.facts, write);
   if (image.ok()) return image;
   return OfAdapter(absl::DataLossError(fmt::format("adapter \"{}\" version {} cannot be loaded: {}",
                                                    version.name, version.version,

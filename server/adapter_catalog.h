@@ -119,11 +119,10 @@ class AdapterCatalog {
   AdapterStore& store() const { return *parts_.store; }
   const TenantTable& tenants() const { return *parts_.tenants; }
 
-  // Reads the version's files again and writes its image into pages of `slab`. DataLoss
-  // ADAPTER_CORRUPT if they are no longer, to the bit, what was checked.
+  // Reads the version's files again and has its image written. DataLoss ADAPTER_CORRUPT if they are
+  // no longer, to the bit, what was checked.
   absl::StatusOr<AdapterImagePtr> LoadImage(const AdapterVersion& version,
-                                            const kernels::PageSlab& slab,
-                                            std::span<const uint32_t> pages) const;
+                                            const ImageWriter& write) const;
 
  private:
   using Entry = AdapterDirectory::Entry;

@@ -74,9 +74,9 @@ std::string AdapterImages::FactsText(const AdapterFacts& facts) const {
   return FactsToText(facts, table_.fingerprint());
 }
 
-absl::StatusOr<std::shared_ptr<const AdapterImage>> AdapterImages::Load(
-    const std::filesystem::path& directory, const AdapterFacts& facts,
-    const kernels::PageSlab& slab, std::span<const uint32_t> pages) const {
+absl::StatusOr<AdapterImagePtr> AdapterImages::Load(const std::filesystem::path& directory,
+                                                    const AdapterFacts& facts,
+                                                    const ImageWriter& write) const {
   const auto damaged = [](std::string_view why) {
     return WithReason(absl::DataLossError(std::string(why)), "ADAPTER_CORRUPT");
   };
@@ -86,7 +86,7 @@ absl::StatusOr<std::shared_ptr<const AdapterImage>> AdapterImages::Load(
   if (image->pages() != facts.pages || image->bytes() != facts.image_bytes) {
     return damaged("its files changed");
   }
-  parts_.backend->PackAdapter(image->layouts[0], peft->factors(), slab, pages);
+  write(*image, peft->factors());
   return image;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,10 @@
 #include "server/adapter_facts.h"
 
 namespace lorad {
+
+// Writes an image somewhere: that of `factors`, which it was planned for.
+using ImageWriter = std::function<void(const AdapterImage& image,
+                                       std::span<const kernels::LowRankFactors> factors)>;
 
 class AdapterImages {
  public:
@@ -38,12 +43,10 @@ class AdapterImages {
   absl::StatusOr<AdapterFactsPtr> Recall(std::string_view text);
   std::string FactsText(const AdapterFacts& facts) const;
 
-  // Reads the files again and writes their image into `pages` of `slab`, as many as `facts` say. An
+  // Reads the files again and has their image written, which takes as many pages as `facts` say. An
   // error of any kind is DataLoss ADAPTER_CORRUPT: they are not what was checked.
-  absl::StatusOr<std::shared_ptr<const AdapterImage>> Load(const std::filesystem::path& directory,
-                                                           const AdapterFacts& facts,
-                                                           const kernels::PageSlab& slab,
-                                                           std::span<const uint32_t> pages) const;
+  absl::StatusOr<AdapterImagePtr> Load(const std::filesystem::path& directory,
+                                       const AdapterFacts& facts, const ImageWriter& write) const;
 
   // The image of an adapter with matrices of this rank in every layer's `modules` (as Hugging Face
   // names them; none: all that adapters may change). InvalidArgument names the field "rank" or

@@ -37,6 +37,7 @@ void FillActivity(const AdapterVersion& version, size_t page_bytes, v1::Adapter*
     out->set_resident_pages(version.pages);
     out->set_resident_bytes(static_cast<int64_t>(version.pages * page_bytes));
   }
+  out->set_staged_bytes(activity.staged_bytes.load());
   if (const int64_t last = activity.last_unix_ms.load(); last != 0) {
     const std::chrono::system_clock::time_point time{std::chrono::milliseconds(last)};
     SetTimestamp(time, out->mutable_last_use_time());

@@ -25,6 +25,7 @@ struct AdapterActivity {
   std::atomic<int64_t> last_unix_ms{0};  // engine: when one last began to; 0: never
   std::atomic<int> active{0};            // engine: waiting and running now
   std::atomic<AdapterState> state{AdapterState::kStored};  // engine
+  std::atomic<int64_t> staged_bytes{0};  // loader: of its image in host memory, beside the pool
   // Catalog: it is not the current version any more. Its pages go with its last request.
   std::atomic<bool> superseded{false};
   // Catalog: it is not kept for rollback either. Its files go with its last holder.

@@ -42,6 +42,7 @@ grpc::ServerUnaryReactor* AdminService::GetPool(grpc::CallbackServerContext* con
   FillPool(parts_.engine->Snapshot(),
            {.page_bytes = parts_.page_bytes, .page_tokens = parts_.page_tokens}, rows,
            std::chrono::system_clock::now(), response);
+  if (parts_.staging != nullptr) FillHostTier(parts_.staging->report(), response);
   return FinishNow(context, absl::OkStatus());
 }
 

@@ -10,6 +10,7 @@
 
 #include "server/adapter_catalog.h"
 #include "server/adapter_images.h"
+#include "server/adapter_staging.h"
 #include "server/engine.h"
 #include "server/metrics.h"
 #include "server/work_queue.h"
@@ -22,6 +23,7 @@ class AdminService final : public v1::Admin::CallbackService {
     Engine* engine = nullptr;
     AdapterCatalog* catalog = nullptr;
     const AdapterImages* images = nullptr;
+    const AdapterStaging* staging = nullptr;  // null: there is none
     const Metrics* metrics = nullptr;
     WorkQueue* work = nullptr;  // its own: a drain occupies a thread
     v1::Model model;            // constant, filled at start

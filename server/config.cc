@@ -9,6 +9,7 @@
 #include <set>
 
 #include "memory/adapter_store.h"
+#include "server/machine_memory.h"
 #include "server/version.h"
 
 namespace lorad {
@@ -89,6 +90,11 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->transform(CLI::AsSizeValue(false))
       ->transform(CLI::Validator(AutoIsZero, "auto"))  // goes first
       ->default_str("auto")
+      ->group("Device");
+  app.add_option("--host-cache-bytes", c.host_cache_bytes,
+                 "Pinned host memory that keeps adapters ready to be copied to a GPU, e.g. 64GiB "
+                 "[a quarter of the memory; unused on the CPU]")
+      ->transform(CLI::AsSizeValue(false))
       ->group("Device");
   app.add_option(
          "--page-tokens", c.page_tokens,
@@ -283,6 +289,12 @@ absl::Status ValidateConfig(const Config& c) {
           fmt::format("--kv-format: {} needs the cuda backend", c.kv_format));
   require(c.pool_bytes == 0 || c.pool_bytes >= (uint64_t{1} << 20),
           "--pool-bytes: must be auto or at least 1MiB");
+  require(
+      c.host_cache_bytes == 0 ||
+          (c.host_cache_bytes >= (uint64_t{1} << 20) && c.host_cache_bytes <= MachineMemoryBytes()),
+      fmt::format("--host-cache-bytes: must be at least 1MiB and at most this machine's memory, "
+                  "{} bytes",
+                  MachineMemoryBytes()));
   require(c.page_tokens >= 0 && c.page_tokens % 16 == 0 && c.page_tokens <= 4096,
           "--page-tokens: must be a multiple of 16, at most 4096");
   require(!c.state_dir.empty(), "--state-dir: must not be empty");

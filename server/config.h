@@ -29,6 +29,7 @@ struct Config {
   std::string kv_format = "bf16";  // bf16, fp8
   bool batch_invariant = false;    // on the CUDA backend; the others always are
   uint64_t pool_bytes = 0;         // 0: chosen from the device's memory
+  uint64_t host_cache_bytes = 0;   // 0: a quarter of the memory; of backends with their own memory
   int page_tokens = 0;             // 0: chosen from the model
   bool prefix_cache = true;
   bool share_base_prefixes = false;  // between tenants

@@ -21,12 +21,14 @@
 #include "model/weights.h"
 #include "server/adapter_catalog.h"
 #include "server/adapter_images.h"
+#include "server/adapter_staging.h"
 #include "server/adapter_watch.h"
 #include "server/adapters_service.h"
 #include "server/admin_service.h"
 #include "server/engine.h"
 #include "server/inference_service.h"
 #include "server/log.h"
+#include "server/machine_memory.h"
 #include "server/metrics.h"
 #include "server/model_facts.h"
 #include "server/request_log.h"
@@ -40,6 +42,7 @@ namespace {
 constexpr int kMaxMessageBytes = 8 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr size_t kMinPageBytes = 32 << 10;
+constexpr int kCopiesAtATime = 8;  // of adapters from host memory
 constexpr const char* kServices[] = {"", "lorad.v1.Inference", "lorad.v1.Adapters",
                                      "lorad.v1.Admin"};
 
@@ -120,9 +123,11 @@ struct Daemon::Parts {
   std::unique_ptr<UnifiedPool> pool;
   std::unique_ptr<DecoderExecutor> executor;
   std::unique_ptr<AdapterStore> store;
+  std::unique_ptr<AdapterStaging> staging;  // null: pages are host memory
   // Stopped before anything that their tasks use is gone. What is posted later is dropped, so they
   // live longer than whoever posts.
   std::unique_ptr<WorkQueue> loads;    // of adapter images, which requests wait for
+  std::unique_ptr<WorkQueue> copies;   // of images that need no disk; null without staging
   std::unique_ptr<WorkQueue> changes;  // of adapters
   std::unique_ptr<WorkQueue> admin_work;
   AdapterWatchHub watch;
@@ -140,15 +145,21 @@ struct Daemon::Parts {
 
   absl::Status LoadModel();
   absl::Status MakePool();
+  absl::Status MakeStaging();
   absl::Status OpenAdapters();
   void MakeCatalog();
   void MakeEngine();
+  void LoadAdapter(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
+                   std::function<void(absl::StatusOr<LoadedAdapter>)> done);
+  absl::StatusOr<LoadedAdapter> PackAdapter(const AdapterVersion& version,
+                                            std::span<const uint32_t> pages);
   void MakeServices();
   absl::Status Listen();
   void SetServing(bool serving);
   // Health says so, and those who watch are sent away.
   void StopServing();
   int MaxModelLen() const;
+  int MaxAdapterLoads() const;
   uint64_t MaxPinnedPages() const;
 };
 
@@ -211,10 +222,32 @@ absl::Status Daemon::Parts::MakePool() {
   return absl::OkStatus();
 }
 
+absl::Status Daemon::Parts::MakeStaging() {
+  if (!backend->StagesAdapters()) return absl::OkStatus();
+  const uint64_t bytes =
+      config.host_cache_bytes > 0 ? config.host_cache_bytes : MachineMemoryBytes() / 4;
+  Log(LogLevel::kInfo, "pinning host memory for adapters", {{"mib", bytes >> 20}});
+  auto made = AdapterStaging::Make(
+      {.ranks = {{.backend = backend.get(), .slab = slab}},
+       .bytes = bytes,
+       .clock = &clock,
+       .read = [this](const AdapterVersion& version,
+                      const ImageWriter& write) { return catalog->LoadImage(version, write); },
+       .changed = [this](const HostTierReport& report) { metrics.SetHostTier(report); }});
+  if (!made.ok()) return Explain("--host-cache-bytes", made.status());
+  staging = *std::move(made);
+  return absl::OkStatus();
+}
+
 int Daemon::Parts::MaxModelLen() const {
   const int64_t room = int64_t{pool->pages().total_pages()} * geometry.page_tokens;
   const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
   return static_cast<int>(std::min(wanted, room));
+}
+
+// Copies go on beside what is read from disk, and take little time each.
+int Daemon::Parts::MaxAdapterLoads() const {
+  return config.loader_threads + (staging != nullptr ? kCopiesAtATime : 0);
 }
 
 uint64_t Daemon::Parts::MaxPinnedPages() const {
@@ -227,7 +260,7 @@ void Daemon::Parts::MakeEngine() {
   options.policy = {.max_step_tokens = config.max_step_tokens,
                     .max_sequences = config.max_running,
                     .max_chunk_tokens = config.max_chunk_tokens,
-                    .max_adapter_loads = config.loader_threads,
+                    .max_adapter_loads = MaxAdapterLoads(),
                     .page_tokens = geometry.page_tokens,
                     .reserve_pages = pool->pages().total_pages() / 100};
   options.vocab_size = model.vocab_size;
@@ -238,25 +271,48 @@ void Daemon::Parts::MakeEngine() {
   options.share_base_prefixes = config.share_base_prefixes;
   options.validate_books = config.validate_books;
   loads = std::make_unique<WorkQueue>(config.loader_threads);
+  if (staging != nullptr) copies = std::make_unique<WorkQueue>(1);
   changes = std::make_unique<WorkQueue>(config.loader_threads);
   admin_work = std::make_unique<WorkQueue>(1);
   observer =
       std::make_unique<RequestLog>(&metrics, [this](const std::string& id) { watch.Mark(id); });
   engine = std::make_unique<Engine>(
-      Engine::Parts{
-          .executor = executor.get(),
-          .pool = pool.get(),
-          .tokenizer = tokenizer.get(),
-          .observer = observer.get(),
-          .clock = &clock,
-          .load_adapter =
-              [this](std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                     std::function<void(absl::StatusOr<AdapterImagePtr>)> done) {
-                loads->Post(
-                    [this, version = std::move(version), pages = std::move(pages),
-                     done = std::move(done)] { done(catalog->LoadImage(*version, slab, pages)); });
-              }},
+      Engine::Parts{.executor = executor.get(),
+                    .pool = pool.get(),
+                    .tokenizer = tokenizer.get(),
+                    .observer = observer.get(),
+                    .clock = &clock,
+                    .load_adapter =
+                        [this](auto version, auto pages, auto done) {
+                          LoadAdapter(std::move(version), std::move(pages), std::move(done));
+                        }},
       options);
+}
+
+// On the engine's thread, right after the pages were taken: the steps that were handed over by now
+// are all that may still read what was in them.
+void Daemon::Parts::LoadAdapter(std::shared_ptr<const AdapterVersion> version,
+                                std::vector<uint32_t> pages,
+                                std::function<void(absl::StatusOr<LoadedAdapter>)> done) {
+  const uint64_t after_step = backend->LastStep();
+  // Who only needs a copy does not stand behind those who need the disk.
+  WorkQueue& queue = staging != nullptr && staging->Has(version->id) ? *copies : *loads;
+  queue.Post([this, version = std::move(version), pages = std::move(pages), done = std::move(done),
+              after_step] {
+    done(staging != nullptr ? staging->Load(*version, pages, after_step)
+                            : PackAdapter(*version, pages));
+  });
+}
+
+absl::StatusOr<LoadedAdapter> Daemon::Parts::PackAdapter(const AdapterVersion& version,
+                                                         std::span<const uint32_t> pages) {
+  LORAD_ASSIGN_OR_RETURN(
+      AdapterImagePtr image,
+      catalog->LoadImage(version, [&](const AdapterImage& planned,
+                                      std::span<const kernels::LowRankFactors> factors) {
+        backend->PackAdapter(planned.layouts[0], factors, slab, pages);
+      }));
+  return LoadedAdapter{.image = std::move(image), .transfer = nullptr};
 }
 
 void Daemon::Parts::MakeCatalog() {
@@ -278,7 +334,11 @@ void Daemon::Parts::MakeCatalog() {
                             .roots = {config.adapter_roots.begin(), config.adapter_roots.end()},
                             .recovery_threads = config.loader_threads},
       AdapterCatalog::Hooks{
-          .retire = [this](AdapterVersionId id) { engine->Retire(id); },
+          .retire =
+              [this](AdapterVersionId id) {
+                engine->Retire(id);
+                if (staging != nullptr) staging->Retire(id);
+              },
           .set_pinned = [this](AdapterVersionPtr version,
                                bool pinned) { engine->SetPinned(std::move(version), pinned); },
           .changed = [this](const std::string& id) { watch.Mark(id); },
@@ -331,6 +391,7 @@ void Daemon::Parts::MakeServices() {
       .engine = engine.get(),
       .catalog = catalog.get(),
       .images = images.get(),
+      .staging = staging.get(),
       .metrics = &metrics,
       .work = admin_work.get(),
       .model = DescribeModel({.config = config,
@@ -400,6 +461,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       new Daemon(std::move(owned)));  // stops what was started on an error
   LORAD_RETURN_IF_ERROR(parts.LoadModel());
   LORAD_RETURN_IF_ERROR(parts.MakePool());
+  LORAD_RETURN_IF_ERROR(parts.MakeStaging());
   parts.MakeEngine();
   LORAD_RETURN_IF_ERROR(parts.OpenAdapters());
   parts.MakeServices();
@@ -419,7 +481,7 @@ Daemon::~Daemon() {
   if (p.engine != nullptr) p.engine->Stop();
   if (p.server != nullptr) p.server->Wait();
   p.server.reset();
-  for (const auto& queue : {&p.admin_work, &p.loads, &p.changes}) {
+  for (const auto& queue : {&p.admin_work, &p.loads, &p.copies, &p.changes}) {
     if (*queue != nullptr) (*queue)->Stop();
   }
 }

@@ -25,6 +25,7 @@ Engine::Engine(Parts parts, EngineOptions options)
     : parts_(std::move(parts)), options_(std::move(options)), pool_(*parts_.pool) {
   LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
+  if (options_.validate_books) pool_.pages().NoteFreed();
 }
 
 Engine::~Engine() { Stop(); }
@@ -136,11 +137,11 @@ bool Engine::Post(Message message) {
 }
 
 void Engine::WaitForWork() {
-  // Readers that empty a full stream do not post: paused sequences are looked at again soon.
-  // Deadlines likewise.
-  const auto patience = !running_.empty()   ? std::chrono::milliseconds(2)
-                        : !waiting_.empty() ? std::chrono::milliseconds(20)
-                                            : std::chrono::milliseconds(1000);
+  // Readers that empty a full stream do not post, nor do transfers that end: both are looked at
+  // again soon. Deadlines likewise.
+  const auto patience = !running_.empty() || !filling_.empty() ? std::chrono::milliseconds(2)
+                        : !waiting_.empty()                    ? std::chrono::milliseconds(20)
+                                                               : std::chrono::milliseconds(1000);
   std::unique_lock lock(mutex_);
   wake_.wait_for(lock, patience, [this] { return stopping_ || !inbox_.empty(); });
 }

@@ -50,14 +50,11 @@ struct EngineOptions {
   bool validate_books = kDebugBuild;
 };
 
-// Lives as long as the image is in its pages.
-using AdapterImagePtr = std::shared_ptr<const AdapterImage>;
-
 // Starts writing an adapter's image into pages of the pool and returns at once; calls `done` (any
-// thread) exactly once, with what it wrote.
+// thread) exactly once, with what it wrote. On an error it does not write any more.
 using AdapterLoadFn =
     std::function<void(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
-                       std::function<void(absl::StatusOr<AdapterImagePtr>)> done)>;
+                       std::function<void(absl::StatusOr<LoadedAdapter>)> done)>;
 
 class Engine {
  public:
@@ -121,7 +118,7 @@ class Engine {
   };
   struct LoadedMessage {
     std::shared_ptr<const AdapterVersion> version;
-    absl::StatusOr<AdapterImagePtr> image;
+    absl::StatusOr<LoadedAdapter> loaded;
   };
   struct RetireMessage {
     AdapterVersionId id;
@@ -140,7 +137,8 @@ class Engine {
     std::string name;
     int64_t version = 0;
     uint64_t image_bytes = 0;
-    AdapterImagePtr image;  // null while it loads
+    AdapterImagePtr image;                    // null while it loads
+    std::shared_ptr<ImageTransfer> transfer;  // null unless it fills
     std::shared_ptr<AdapterActivity> activity;
   };
 
@@ -172,8 +170,12 @@ class Engine {
   void Preempt(RequestId id);
   void Admit(RequestId id);
   void TakePages(Sequence& sequence, uint32_t new_pages);
+  void MakeRoom(uint32_t free_pages);
   bool StartLoad(std::shared_ptr<const AdapterVersion> version);
   void StartPreloads();
+  void UseLoaded(const AdapterVersion& version, LoadedAdapter loaded);
+  void FinishTransfers();
+  void FinishLoad(AdapterVersionId id);
   Sequence* FindWaitingFor(AdapterVersionId adapter);
   void ReleaseMemory(Sequence& sequence, bool keep_prefix);
   void LeaveAdapter(const AdapterVersion& version);
@@ -181,6 +183,7 @@ class Engine {
   void NoteDepartures();
   void ForgetHeld(AdapterVersionId id);
   void MeasureTokenCost();
+  void PoisonFreed();
 
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
   void AcceptToken(Sequence& sequence, SampledToken token);
@@ -189,6 +192,7 @@ class Engine {
   void Refuse(Sequence& sequence);
   void FailWaitingFor(AdapterVersionId adapter, const absl::Status& status);
   void FailAll(const absl::Status& status);
+  void BreakDevice(const absl::Status& status);
   void RemoveFinished();
   GaugeReport Gauges() const;
   EngineSnapshot TakeSnapshot() const;
@@ -200,13 +204,14 @@ class Engine {
 
   // Engine thread only.
   UnifiedPool& pool_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;               // by arrival
-  std::vector<std::unique_ptr<Sequence>> running_;              // by arrival
-  absl::flat_hash_map<RequestId, Sequence*> sequences_;         // all unfinished
-  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;  // to be loaded without a request
-  absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;
-  absl::flat_hash_map<AdapterVersionId, Held> held_;  // what is loading or resident
-  uint64_t image_bytes_ = 0;                          // of all of them
+  std::deque<std::unique_ptr<Sequence>> waiting_;                  // by arrival
+  std::vector<std::unique_ptr<Sequence>> running_;                 // by arrival
+  absl::flat_hash_map<RequestId, Sequence*> sequences_;            // all unfinished
+  std::deque<std::shared_ptr<const AdapterVersion>> preloads_;     // to be loaded without a request
+  absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;  // loading or filling
+  std::vector<AdapterVersionId> filling_;                          // what has a transfer
+  absl::flat_hash_map<AdapterVersionId, Held> held_;               // what is loading or resident
+  uint64_t image_bytes_ = 0;                                       // of all of them
   absl::flat_hash_map<AdapterVersionId, int> users_;  // unfinished requests of a version
   absl::flat_hash_set<AdapterVersionId> pinned_;      // wanted in the pool, there or not
   absl::flat_hash_set<AdapterVersionId> retiring_;    // to be retired when their last user ends

@@ -77,7 +77,8 @@ void Engine::Admit(RequestId id) {
   for (const AdapterRef& ref : s->request->adapters) {
     s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),
                            .pages = pool_.adapters().Lease(ref.version->id, now_),
-                           .weight = ref.weight});
+                           .weight = ref.weight,
+                           .transfer = held_.at(ref.version->id).transfer.get()});
     ref.version->activity->last_unix_ms.store(UnixMillisNow());
   }
   // Asked in the same words as for the plan, so that it is given the very pages that were counted.
@@ -108,12 +109,17 @@ void Engine::Admit(RequestId id) {
 
 void Engine::TakePages(Sequence& s, uint32_t new_pages) {
   // The plan counted what can be evicted as available; here it is really taken.
-  LORAD_CHECK(pool_.MakeRoom(new_pages));
+  MakeRoom(new_pages);
   LORAD_CHECK(s.pages.Grow(new_pages));
   if (!s.copy_from.has_value()) return;
   // The first page that is not shared begins as a copy of another sequence's.
   page_copies_.push_back({.from = *s.copy_from, .to = s.pages.ids()[s.lease.pages()]});
   s.copy_from.reset();
+}
+
+void Engine::MakeRoom(uint32_t free_pages) {
+  LORAD_CHECK(pool_.MakeRoom(free_pages));
+  PoisonFreed();
 }
 
 Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
@@ -126,22 +132,25 @@ Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
 
 // False: there are no pages for it now; only a preload or a pin can find none.
 bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
+  if (version->pages > pool_.available_pages()) return false;
+  MakeRoom(version->pages);
   const std::span<const uint32_t> pages =
       pool_.adapters().BeginLoad(version->id, version->pages, pool_.available_pages(), now_);
-  if (pages.empty()) return false;
+  LORAD_CHECK(!pages.empty());
   load_started_[version->id] = now_;
   held_[version->id] = {.name = version->name,
                         .version = version->version,
                         .image_bytes = version->image_bytes,
                         .image = nullptr,
+                        .transfer = nullptr,
                         .activity = version->activity};
   image_bytes_ += version->image_bytes;
   version->activity->state.store(AdapterState::kLoading);
   if (parts_.observer != nullptr) parts_.observer->OnAdapterState(version->name);
   std::vector<uint32_t> copy(pages.begin(), pages.end());
   parts_.load_adapter(version, std::move(copy),
-                      [this, version](absl::StatusOr<AdapterImagePtr> image) {
-                        Post(LoadedMessage{version, std::move(image)});
+                      [this, version](absl::StatusOr<LoadedAdapter> loaded) {
+                        Post(LoadedMessage{version, std::move(loaded)});
                       });
   return true;
 }
@@ -163,34 +172,72 @@ void Engine::StartPreloads() {
 
 void Engine::Handle(LoadedMessage message) {
   const AdapterVersionId id = message.version->id;
-  AdapterActivity& activity = *message.version->activity;
+  const absl::Status status = message.loaded.status();
   const auto started = load_started_.find(id);
   LORAD_CHECK(started != load_started_.end());
   const Duration duration = now_ - started->second;
-  if (message.image.ok()) {
-    pool_.adapters().FinishLoad(id, Seconds(duration), now_);
-    held_.at(id).image = *std::move(message.image);
-    activity.state.store(AdapterState::kResident);
-    activity.SetLastError("");
-    if (pinned_.contains(id)) pool_.adapters().SetPinned(id, true);
-    for (const auto& s : waiting_) {
-      if (s->adapter() == nullptr || s->adapter()->id != id || s->admitted_before) continue;
-      s->adapter_load = now_ - std::max(s->request->arrival, started->second);
-    }
+  if (status.ok()) {
+    UseLoaded(*message.version, *std::move(message.loaded));
   } else {
     pool_.adapters().AbortLoad(id);
     ForgetHeld(id);
-    activity.state.store(AdapterState::kStored);
-    activity.SetLastError(std::string(message.image.status().message()));
-    FailWaitingFor(id, message.image.status());
+    load_started_.erase(started);
+    message.version->activity->state.store(AdapterState::kStored);
+    message.version->activity->SetLastError(std::string(status.message()));
+    FailWaitingFor(id, status);
   }
-  load_started_.erase(started);
   if (parts_.observer != nullptr) {
-    parts_.observer->OnAdapterLoad(*message.version, duration, message.image.status());
+    parts_.observer->OnAdapterLoad(*message.version, duration, status);
     parts_.observer->OnAdapterState(message.version->name);
   }
   // Nobody wants it any more.
   if (retiring_.contains(id) && !users_.contains(id)) RetireNow(id);
+}
+
+// The image may be used from now on, whether it is whole or on its way.
+void Engine::UseLoaded(const AdapterVersion& version, LoadedAdapter loaded) {
+  Held& held = held_.at(version.id);
+  held.image = std::move(loaded.image);
+  held.transfer = std::move(loaded.transfer);
+  version.activity->state.store(AdapterState::kResident);
+  version.activity->SetLastError("");
+  const TimePoint started = load_started_.at(version.id);
+  for (const auto& s : waiting_) {
+    if (s->adapter() == nullptr || s->adapter()->id != version.id || s->admitted_before) continue;
+    s->adapter_load = now_ - std::max(s->request->arrival, started);
+  }
+  if (held.transfer == nullptr) {
+    FinishLoad(version.id);
+  } else {
+    pool_.adapters().BeginFill(version.id, now_);
+    filling_.push_back(version.id);
+  }
+  if (pinned_.contains(version.id)) pool_.adapters().SetPinned(version.id, true);
+}
+
+void Engine::FinishLoad(AdapterVersionId id) {
+  const auto started = load_started_.find(id);
+  pool_.adapters().FinishLoad(id, Seconds(now_ - started->second), now_);
+  load_started_.erase(started);
+}
+
+// What is all in its pages is an adapter like any other.
+void Engine::FinishTransfers() {
+  absl::Status status;
+  std::erase_if(filling_, [&](AdapterVersionId id) {
+    Held& held = held_.at(id);
+    if (!held.transfer->Done()) return false;
+    status.Update(held.transfer->Wait());
+    for (const auto& s : running_) {
+      for (AdapterUse& use : s->adapters) {
+        if (use.transfer == held.transfer.get()) use.transfer = nullptr;
+      }
+    }
+    held.transfer.reset();
+    FinishLoad(id);
+    return true;
+  });
+  if (!status.ok()) BreakDevice(status);
 }
 
 void Engine::Handle(PinMessage message) {
@@ -275,6 +322,13 @@ void Engine::MeasureTokenCost() {
   const double known =
       std::exchange(token_cost_measured_, true) ? pool_.prefixes().seconds_per_token() : measured;
   pool_.prefixes().set_seconds_per_token(known + kCostSmoothing * (measured - known));
+}
+
+// With validate_books, what is free holds nothing that may be read.
+void Engine::PoisonFreed() {
+  if (!options_.validate_books) return;
+  const std::vector<uint32_t> freed = pool_.pages().TakeFreed();
+  if (!freed.empty()) parts_.executor->PoisonPages(freed);
 }
 
 absl::Status Engine::ValidateBooks() const {

@@ -19,6 +19,7 @@ constexpr size_t kMaxWaitingInView = 1024;  // bounds the planner's time, whatev
 bool Engine::Step() {
   now_ = parts_.clock->Now();
   DrainInbox();
+  FinishTransfers();
   Expire();
   Plan();
   Commit();
@@ -172,12 +173,8 @@ bool Engine::Execute() {
   now_ = parts_.clock->Now();
   report_.execute = now_ - start;
   copy_leases_.clear();
-  if (status.ok()) return true;
-  healthy_.store(false);
-  FailAll(WithReason(
-      absl::UnavailableError(fmt::format("the device failed: {}", std::string(status.message()))),
-      "DEVICE_FAILED"));
-  return false;
+  if (!status.ok()) BreakDevice(status);
+  return status.ok();
 }
 
 void Engine::Advance() {
@@ -292,6 +289,13 @@ void Engine::FailAll(const absl::Status& status) {
   for (Sequence* s : all) Finish(*s, status, FinishReason::kLength);
 }
 
+void Engine::BreakDevice(const absl::Status& status) {
+  healthy_.store(false);
+  FailAll(WithReason(
+      absl::UnavailableError(fmt::format("the device failed: {}", std::string(status.message()))),
+      "DEVICE_FAILED"));
+}
+
 void Engine::RemoveFinished() {
   std::erase_if(running_, [](const auto& s) { return s->finished; });
   std::erase_if(waiting_, [](const auto& s) { return s->finished; });
@@ -319,6 +323,7 @@ void Engine::Publish() {
   }
   inter_token_.clear();
   if (options_.validate_books) {
+    PoisonFreed();
     const absl::Status status = ValidateBooks();
     if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
     LORAD_CHECK(status.ok());

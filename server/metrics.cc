@@ -148,7 +148,18 @@ Metrics::Metrics()
       adapters_resident_(
           MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "resident"}})),
       adapters_in_use_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "in_use"}})),
-      adapters_pinned_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "pinned"}})) {
+      adapters_pinned_(MakeGauge(*registry_, kAdaptersName, kAdaptersHelp, {{"state", "pinned"}})),
+      host_bytes_(MakeGauge(*registry_, "lorad_host_tier_bytes",
+                            "Bytes of adapter images in host memory, beside the pool")),
+      host_capacity_(MakeGauge(*registry_, "lorad_host_tier_capacity_bytes",
+                               "Host memory set aside for them")),
+      host_adapters_(MakeGauge(*registry_, "lorad_host_tier_adapters", "Adapters in it")),
+      host_hits_(MakeCounter(*registry_, "lorad_host_tier_hits_total",
+                             "Adapter loads that found their image in host memory")),
+      host_misses_(MakeCounter(*registry_, "lorad_host_tier_misses_total",
+                               "Adapter loads that read their image from disk")),
+      host_evictions_(MakeCounter(*registry_, "lorad_host_tier_evictions_total",
+                                  "Images that left host memory to make room for others")) {
   for (auto code : {absl::StatusCode::kCancelled, absl::StatusCode::kDeadlineExceeded,
                     absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound,
                     absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable,
@@ -271,6 +282,18 @@ void Metrics::OnRefused(const absl::Status& status) {
 }
 
 void Metrics::SetStoredAdapters(int n) { adapters_stored_.Set(n); }
+
+void Metrics::SetHostTier(const HostTierReport& report) {
+  host_bytes_.Set(static_cast<double>(report.bytes));
+  host_capacity_.Set(static_cast<double>(report.capacity_bytes));
+  host_adapters_.Set(report.adapters);
+  const auto raise = [](prometheus::Counter& counter, uint64_t to) {
+    counter.Increment(static_cast<double>(to) - counter.Value());
+  };
+  raise(host_hits_, report.hits);
+  raise(host_misses_, report.misses);
+  raise(host_evictions_, report.evictions);
+}
 
 void Metrics::SetInfo(const std::string& version, const std::string& model,
                       const std::string& backend) {

@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/engine_observer.h"
+#include "server/host_tier_report.h"
 
 namespace lorad {
 
@@ -50,6 +51,8 @@ class Metrics final : public EngineObserver {
   // Any thread: a request that was refused before the engine took it.
   void OnRefused(const absl::Status& status);
   void SetStoredAdapters(int n);
+  // One call at a time.
+  void SetHostTier(const HostTierReport& report);
   void SetInfo(const std::string& version, const std::string& model, const std::string& backend);
 
   const Totals& totals() const { return totals_; }
@@ -95,6 +98,12 @@ class Metrics final : public EngineObserver {
   prometheus::Gauge& adapters_resident_;
   prometheus::Gauge& adapters_in_use_;
   prometheus::Gauge& adapters_pinned_;
+  prometheus::Gauge& host_bytes_;
+  prometheus::Gauge& host_capacity_;
+  prometheus::Gauge& host_adapters_;
+  prometheus::Counter& host_hits_;
+  prometheus::Counter& host_misses_;
+  prometheus::Counter& host_evictions_;
   std::unique_ptr<Exposer> exposer_;
 };
 

@@ -69,4 +69,12 @@ void FillPool(EngineSnapshot snapshot, const PoolGeometry& geometry, int rows,
   }
 }
 
+void FillHostTier(const HostTierReport& report, v1::Pool* out) {
+  out->set_host_bytes(static_cast<int64_t>(report.bytes));
+  out->set_host_capacity_bytes(static_cast<int64_t>(report.capacity_bytes));
+  out->set_host_adapters(static_cast<int32_t>(report.adapters));
+  out->set_host_hits_total(static_cast<int64_t>(report.hits));
+  out->set_host_misses_total(static_cast<int64_t>(report.misses));
+}
+
 }  // namespace lorad

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "server/engine_snapshot.h"
+#include "server/host_tier_report.h"
 
 namespace lorad {
 
@@ -17,5 +18,6 @@ struct PoolGeometry {
 // `rows`: the most of adapters and of tenants. `now`: when the snapshot was taken.
 void FillPool(EngineSnapshot snapshot, const PoolGeometry& geometry, int rows,
               std::chrono::system_clock::time_point now, v1::Pool* out);
+void FillHostTier(const HostTierReport& report, v1::Pool* out);
 
 }  // namespace lorad

@@ -76,6 +76,12 @@ std::string PoolFacts(const v1::Pool& pool) {
                        Bytes(waste), Percent(waste, pool.total_pages() * pool.page_bytes()),
                        Bytes(pool.kv_waste_bytes()), Bytes(pool.adapter_waste_bytes()));
   }
+  if (pool.host_capacity_bytes() > 0) {
+    const int64_t loads = pool.host_hits_total() + pool.host_misses_total();
+    out += fmt::format("  host memory: {} of {}, {} adapters; {:.0f} % of {} loads found theirs\n",
+                       Bytes(pool.host_bytes()), Bytes(pool.host_capacity_bytes()),
+                       pool.host_adapters(), Percent(pool.host_hits_total(), loads), loads);
+  }
   if (pool.seconds_per_prompt_token() > 0 || pool.seconds_per_adapter_page() > 0) {
     out += fmt::format(
         "  learned: {:.3g} ms to compute a prompt token again, {:.3g} ms to load an adapter page\n",

@@ -11,7 +11,8 @@ namespace lorad::loractl {
 
 // The pool as one bar as wide as the terminal, a letter and a colour a state, with its legend.
 std::string PoolPicture(const v1::Pool& pool, const Terminal& terminal);
-// What the bar does not show: bytes wasted, and what the pool has learned. Empty if there is none.
+// What the bar does not show: bytes wasted, adapters in host memory, what the pool has learned.
+// Empty if there is none.
 std::string PoolFacts(const v1::Pool& pool);
 // Who holds pages: at most `rows` rows, the most first.
 std::string PoolTenants(const v1::Pool& pool, int rows, const Terminal& terminal);

@@ -92,8 +92,14 @@ TEST(PoolFactsTest, WasteAndWhatWasLearned) {
   pool.set_adapter_waste_bytes(1 << 20);
   pool.set_seconds_per_prompt_token(0.00125);
   pool.set_seconds_per_adapter_page(0.002);
+  pool.set_host_capacity_bytes(1 << 30);
+  pool.set_host_bytes(300 << 20);
+  pool.set_host_adapters(12);
+  pool.set_host_hits_total(3);
+  pool.set_host_misses_total(1);
   EXPECT_EQ(PoolFacts(pool),
             "  wasted: 4.0 MiB (4.0 % of the pool): keys and values 3.0 MiB, adapters 1.0 MiB\n"
+            "  host memory: 300.0 MiB of 1.0 GiB, 12 adapters; 75 % of 4 loads found theirs\n"
             "  learned: 1.25 ms to compute a prompt token again, 2 ms to load an adapter page\n");
 }
 

@@ -369,12 +369,15 @@ TEST_F(CatalogTest, ImagesAreWrittenFromTheStoredFiles) {
   const kernels::PageSlab slab{(*buffer)->data(), page_bytes_};
   std::vector<uint32_t> pages;
   for (uint32_t i = 0; i < version->pages; ++i) pages.push_back(7 - i);
-  const auto image = catalog_->LoadImage(*version, slab, pages);
+  const ImageWriter write = [&](const AdapterImage& planned, auto factors) {
+    backend_->PackAdapter(planned.layouts[0], factors, slab, pages);
+  };
+  const auto image = catalog_->LoadImage(*version, write);
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ((*image)->pages(), version->pages);
   EXPECT_EQ((*image)->bytes(), version->image_bytes);
   std::filesystem::resize_file(folder_.path() / "state/adapters/foo/1" / kAdapterWeightsFile, 100);
-  const absl::Status damaged = catalog_->LoadImage(*version, slab, pages).status();
+  const absl::Status damaged = catalog_->LoadImage(*version, write).status();
   EXPECT_TRUE(absl::IsDataLoss(damaged)) << damaged;
   EXPECT_EQ(ReasonOf(damaged), "ADAPTER_CORRUPT");
   EXPECT_EQ(GetErrorDetail(damaged).resource_name, "adapters/foo");

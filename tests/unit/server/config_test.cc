@@ -72,6 +72,16 @@ TEST(ConfigTest, AllProblemsAreReportedAtOnce) {
   }
 }
 
+TEST(ConfigTest, HostCacheMustFitInMemory) {
+  for (const char* bytes : {"1", "1000KiB", "1000000GiB"}) {
+    const auto parsed = Parse({"--model", "/tmp", "--host-cache-bytes", bytes});
+    ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed)) << bytes;
+    EXPECT_THAT(std::get<ExitNow>(parsed).text, HasSubstr("--host-cache-bytes"));
+  }
+  EXPECT_TRUE(
+      std::holds_alternative<Config>(Parse({"--model", "/tmp", "--host-cache-bytes", "32MiB"})));
+}
+
 TEST(ConfigTest, RemoteAddressesNeedConsent) {
   EXPECT_TRUE(
       std::holds_alternative<ExitNow>(Parse({"--model", "/tmp", "--listen", "0.0.0.0:7433"})));

@@ -337,6 +337,7 @@ TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
     const auto pick = [&random](int n) { return static_cast<int>(random() % unsigned(n)); };
     const int scopes = 1 + pick(4);  // the fewer, the more is shared
     EngineFixture f(25 + static_cast<uint32_t>(pick(60)));
+    f.stream_loads = pick(2) == 0;
     std::vector<std::shared_ptr<AdapterVersion>> adapters;
     AdapterVersionId next_id = 1;
     for (int i = 0; i < 4; ++i) {
@@ -354,6 +355,7 @@ TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
       if (all.back().second.id.ok() && pick(12) == 0) f.engine->Cancel(*all.back().second.id);
       for (int steps = pick(4); steps > 0; --steps) f.engine->Step();
       if (pick(2) == 0) f.FinishLoads();
+      if (pick(3) == 0) f.FinishTransfers();
       if (pick(10) == 0) {
         auto& replaced = adapters[static_cast<size_t>(pick(4))];
         f.engine->Retire(std::exchange(replaced, FakeAdapter(next_id++, 2, "a"))->id);

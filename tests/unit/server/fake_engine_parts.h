@@ -37,6 +37,35 @@ struct FakeMemory {
   std::map<uint32_t, uint64_t> adapter;            // page -> adapter version
 };
 
+// Fills an adapter's pages when somebody reads them or when the test says so.
+class FakeTransfer final : public kernels::AdapterTransfer {
+ public:
+  FakeTransfer(FakeMemory* memory, std::vector<uint32_t> pages, AdapterVersionId id,
+               absl::Status status)
+      : memory_(memory), pages_(std::move(pages)), id_(id), status_(std::move(status)) {}
+
+  bool Done() const override { return done_; }
+  absl::Status Wait() override {
+    std::lock_guard lock(memory_->mutex);
+    Copy();
+    done_ = true;
+    return status_;
+  }
+  // REQUIRES: the memory's mutex is held.
+  void Copy() {
+    if (std::exchange(copied_, true)) return;
+    for (uint32_t page : pages_) memory_->adapter[page] = id_;
+  }
+
+ private:
+  FakeMemory* const memory_;
+  const std::vector<uint32_t> pages_;
+  const AdapterVersionId id_;
+  const absl::Status status_;
+  bool copied_ = false;
+  std::atomic<bool> done_ = false;
+};
+
 class FakeExecutor final : public Executor {
  public:
   FakeExecutor(FakeMemory* memory, int page_tokens) : memory_(memory), page_tokens_(page_tokens) {}
@@ -56,9 +85,20 @@ class FakeExecutor final : public Executor {
     return absl::OkStatus();
   }
 
+  void PoisonPages(std::span<const uint32_t> pages) override {
+    std::lock_guard lock(memory_->mutex);
+    for (uint32_t page : pages) {
+      memory_->kv.erase(memory_->kv.lower_bound({page, 0}), memory_->kv.lower_bound({page + 1, 0}));
+      memory_->adapter.erase(page);
+    }
+    poisoned_pages += static_cast<int>(pages.size());
+  }
+
   int steps = 0;
+  int poisoned_pages = 0;
   int fail_at_step = -1;
   int page_copies = 0;
+  int streamed_uses = 0;
   int computed_tokens = 0;
   size_t max_sequences = 0;
   std::function<void()> on_step;
@@ -79,7 +119,7 @@ class FakeExecutor final : public Executor {
     }
     for (const AdapterUse& use : s.adapters) {
       EXPECT_EQ(use.pages.size(), use.image->pages());
-      for (uint32_t page : use.pages) mix(memory_->adapter[page] + 7919);
+      for (uint32_t page : use.pages) mix(ImageAt(use, page) + 7919);
     }
     SequenceResult result;
     for (size_t i = 0; i < s.score_targets.size(); ++i) {
@@ -93,6 +133,17 @@ class FakeExecutor final : public Executor {
       result.sample = SampledToken{.token = static_cast<TokenId>(hash % kFakeVocab), .logprob = -1};
     }
     return result;
+  }
+
+  // A step that names a transfer waits for it; one that does not reads what is there.
+  uint64_t ImageAt(const AdapterUse& use, uint32_t page) {
+    if (use.transfer != nullptr) {
+      ++streamed_uses;
+      const_cast<FakeTransfer*>(static_cast<const FakeTransfer*>(use.transfer->OfRank(0)))->Copy();
+    }
+    const auto at = memory_->adapter.find(page);
+    EXPECT_TRUE(at != memory_->adapter.end()) << "page " << page << " is not of an adapter";
+    return at == memory_->adapter.end() ? 0 : at->second;
   }
 
   void CopyPage(const kernels::PageCopy& copy) {
@@ -147,7 +198,7 @@ struct EngineFixture {
                       .load_adapter =
                           [this](std::shared_ptr<const AdapterVersion> version,
                                  std::vector<uint32_t> page_ids,
-                                 std::function<void(absl::StatusOr<AdapterImagePtr>)> done) {
+                                 std::function<void(absl::StatusOr<LoadedAdapter>)> done) {
                             Load load{std::move(version), std::move(page_ids), std::move(done)};
                             ++loads_started;
                             if (load_now) {
@@ -162,20 +213,28 @@ struct EngineFixture {
   struct Load {
     std::shared_ptr<const AdapterVersion> version;
     std::vector<uint32_t> pages;
-    std::function<void(absl::StatusOr<AdapterImagePtr>)> done;
+    std::function<void(absl::StatusOr<LoadedAdapter>)> done;
   };
   void Finish(Load& load, const absl::Status& status) {
-    {
-      std::lock_guard lock(memory.mutex);
-      for (uint32_t page : load.pages) memory.adapter[page] = load.version->id;
-    }
+    auto copy =
+        std::make_unique<FakeTransfer>(&memory, load.pages, load.version->id, transfer_status);
     auto image = std::make_shared<AdapterImage>();
     image->layouts.resize(1);
     image->layouts[0].pages = load.version->pages;
-    if (status.ok()) {
-      load.done(std::move(image));
+    if (!status.ok()) return load.done(status);
+    std::vector<std::unique_ptr<kernels::AdapterTransfer>> ranks;
+    ranks.push_back(std::move(copy));
+    auto transfer = std::make_shared<ImageTransfer>(std::move(ranks), nullptr);
+    if (stream_loads) {
+      transfers.push_back(transfer);
     } else {
-      load.done(status);
+      transfer.reset();  // waits for it
+    }
+    load.done(LoadedAdapter{std::move(image), std::move(transfer)});
+  }
+  void FinishTransfers() {
+    for (const auto& weak : std::exchange(transfers, {})) {
+      if (const auto transfer = weak.lock(); transfer != nullptr) (void)transfer->Wait();
     }
   }
   void FinishLoads(const absl::Status& status = absl::OkStatus()) {
@@ -232,7 +291,8 @@ struct EngineFixture {
   void RunUntilIdle(int max_steps = 10000) {
     for (int i = 0; i < max_steps; ++i) {
       if (!load_now) FinishLoads();
-      if (!engine->Step() && loads.empty() && engine->idle()) return;
+      if (i % 3 == 2) FinishTransfers();
+      if (!engine->Step() && loads.empty() && transfers.empty() && engine->idle()) return;
     }
     FAIL() << "still not idle after " << max_steps << " steps";
   }
@@ -263,6 +323,9 @@ struct EngineFixture {
   FakeExecutor executor;
   CountingObserver observer;
   bool load_now = false;
+  bool stream_loads = false;     // what is loaded is used before it is copied
+  absl::Status transfer_status;  // how copies end
+  std::vector<std::weak_ptr<ImageTransfer>> transfers;
   int loads_started = 0;
   std::vector<Load> loads;
   std::unique_ptr<Engine> engine;

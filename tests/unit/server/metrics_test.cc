@@ -73,6 +73,20 @@ TEST(MetricsTest, PrefixCacheCountersAddUp) {
   EXPECT_EQ(metrics.totals().prefix_evictions, 7);
 }
 
+TEST(MetricsTest, HostTier) {
+  Metrics metrics;
+  metrics.SetHostTier({.bytes = 10, .capacity_bytes = 20, .adapters = 3, .hits = 4, .misses = 5});
+  metrics.SetHostTier(
+      {.bytes = 11, .capacity_bytes = 20, .adapters = 3, .hits = 6, .misses = 5, .evictions = 2});
+  const auto series = Series(metrics);
+  EXPECT_EQ(series.at("lorad_host_tier_bytes"), 11);
+  EXPECT_EQ(series.at("lorad_host_tier_capacity_bytes"), 20);
+  EXPECT_EQ(series.at("lorad_host_tier_adapters"), 3);
+  EXPECT_EQ(series.at("lorad_host_tier_hits_total"), 6);
+  EXPECT_EQ(series.at("lorad_host_tier_misses_total"), 5);
+  EXPECT_EQ(series.at("lorad_host_tier_evictions_total"), 2);
+}
+
 // Their number must not grow with adapters, tenants or requests.
 TEST(MetricsTest, NoSeriesIsLabelledByAdapterTenantOrRequest) {
   Metrics metrics;

@@ -52,6 +52,16 @@ v1::Pool Filled(int rows) {
   return pool;
 }
 
+TEST(PoolReplyTest, HostTier) {
+  v1::Pool pool;
+  FillHostTier({.bytes = 1, .capacity_bytes = 2, .adapters = 3, .hits = 4, .misses = 5}, &pool);
+  EXPECT_EQ(pool.host_bytes(), 1);
+  EXPECT_EQ(pool.host_capacity_bytes(), 2);
+  EXPECT_EQ(pool.host_adapters(), 3);
+  EXPECT_EQ(pool.host_hits_total(), 4);
+  EXPECT_EQ(pool.host_misses_total(), 5);
+}
+
 TEST(PoolReplyTest, PagesAddUp) {
   const v1::Pool pool = Filled(10);
   EXPECT_EQ(pool.total_pages(), 100);
