@@ -160,7 +160,7 @@ void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row)
     segments_.back().end_row = end_row;
   } else {
     segments_.push_back({first_row, end_row, &layout, use->pages, use->weight,
-                         use->transfer == nullptr ? nullptr : use->transfer->OfRank(0)});
+                         use->transfer == nullptr ? nullptr : use->transfer->OfRank(shard_.rank)});
   }
 }
 

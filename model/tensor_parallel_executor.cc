@@ -37,6 +37,10 @@ absl::Status TensorParallelExecutor::Execute(const StepInput& input,
   });
 }
 
+void TensorParallelExecutor::PoisonPages(std::span<const uint32_t> pages) {
+  for (const auto& executor : ranks_.executors) executor->PoisonPages(pages);
+}
+
 std::vector<float> TensorParallelExecutor::AllLogits(const StepInput& input) {
   std::vector<float> logits;
   const absl::Status status = OnEveryRank([&](int rank) {

@@ -35,6 +35,7 @@ class TensorParallelExecutor final : public Executor {
 
   // Rank 0's results. The error is that of the rank that failed first of its own accord.
   absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override;
+  void PoisonPages(std::span<const uint32_t> pages) override;
   // As DecoderExecutor's.  REQUIRES: no rank failed.
   std::vector<float> AllLogits(const StepInput& input);
 
