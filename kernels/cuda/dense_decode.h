@@ -32,10 +32,9 @@ LORAD_DEVICE void DecodeInt8(uint32_t word, uint32_t& first, uint32_t& second) {
 // matrix holds, become +-480.
 LORAD_DEVICE void DecodeFp8(uint32_t word, uint32_t& first, uint32_t& second) {
   constexpr uint32_t k2To120 = 0x7b807b80, kMinusZero = 0x80008000;
-  const uint32_t even = ((word << 8) & 0x80008000) | ((word << 4) & 0x07f007f0);
-  const uint32_t odd = (word & 0x80008000) | ((word >> 4) & 0x07f007f0);
-  first = FmaBf16(even, k2To120, kMinusZero);
-  second = FmaBf16(odd, k2To120, kMinusZero);
+  const uint32_t even = word << 8;
+  first = FmaBf16((even & 0x80008000) | ((even >> 4) & 0x07f007f0), k2To120, kMinusZero);
+  second = FmaBf16((word & 0x80008000) | ((word >> 4) & 0x07f007f0), k2To120, kMinusZero);
 }
 
 // Eight int4 as q + 8; halfbytes i and i + 4 are inputs 2i and 2i + 1. q + 8 in the mantissa makes

@@ -24,6 +24,10 @@
 #define LORAD_KERNEL(threads, blocks) __global__ __launch_bounds__(threads, blocks)
 // LORAD_SHARED(float[4][32], sums): an array in the block's shared memory, not initialised.
 #define LORAD_SHARED(Type, name) __shared__ ::lorad::kernels::cuda::Identity<Type> name
+// LORAD_UNROLL for (...): arrays that the loop indexes may stay in registers.
+#define LORAD_UNROLL _Pragma("unroll")
+// LORAD_ROLLED for (...): stays a loop.
+#define LORAD_ROLLED _Pragma("unroll 1")
 
 namespace lorad::kernels::cuda {
 

@@ -20,6 +20,8 @@
   static const char name##_place = 0;            \
   ::lorad::kernels::cuda::Identity<Type>& name = \
       ::lorad::emulator::Shared<::lorad::kernels::cuda::Identity<Type>>(&name##_place)
+#define LORAD_UNROLL
+#define LORAD_ROLLED
 
 namespace lorad::kernels::cuda {
 
