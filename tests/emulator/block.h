@@ -1,6 +1,8 @@
 // A block of GPU threads as fibers on one host thread. RunGrid runs a kernel's blocks one after
-// another; within a block threads run one at a time, in an order drawn from a seed, each until it
-// waits for others. A result that depends on that order is a race in the kernel.
+// another, in an order drawn from a seed; within a block threads run one at a time, in such an
+// order too, each until it waits for others. A result that depends on the seed is a race in the
+// kernel. Under odd seeds asynchronous copies happen as late as they may, under even ones some
+// happen at once.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +37,8 @@ void RunGrid(const kernels::cuda::KernelRef& kernel, const kernels::cuda::Grid& 
 size_t LastSharedBytes();
 
 // --- For tests/emulator/gpu.h, from inside a kernel ---
-const ThreadId& Self();
+extern constinit thread_local const ThreadId* current_thread;
+inline const ThreadId& Self() { return *current_thread; }
 std::byte* DynamicShared();
 void SyncBlock();
 void CheckAligned(const void* at, size_t alignment);
@@ -45,8 +48,9 @@ void AwaitCopies(int pending);
 
 inline constexpr size_t kMaxExchange = 64;
 // Waits for the warp; gives the values of all lanes, [32 * bytes], valid until this lane's next
-// exchange but one.
-const std::byte* ExchangeBytes(const void* value, size_t bytes, const char* what);
+// exchange but one. `finish`, if any, is called once for the warp and may change them.
+const std::byte* ExchangeBytes(const void* value, size_t bytes, const char* what,
+                               void (*finish)(std::byte* values) = nullptr);
 
 template <typename T>
 class Lanes {
@@ -62,6 +66,14 @@ Lanes<T> Exchange(const T& value, const char* what) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kMaxExchange);
   return Lanes<T>(ExchangeBytes(&value, sizeof(T), what));
 }
+
+// What a lane gives to mma.m16n8k16, and gets back in d.
+struct MmaOperands {
+  float d[4];
+  uint32_t a[4];
+  uint32_t b[2];
+};
+void Multiply(MmaOperands& operands);
 
 void* SharedBytes(const void* place, size_t bytes);
 template <typename T>

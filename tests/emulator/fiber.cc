@@ -50,6 +50,7 @@ struct Fiber::State {
   std::function<void()> body;
   bool done = true;
   void* stack = nullptr;
+  size_t unused = 0;  // bytes at the top of the stack
 #if defined(__x86_64__)
   void* parked = nullptr;   // the fiber's stack pointer while it does not run
   void* resumer = nullptr;  // whoever resumed it
@@ -69,6 +70,7 @@ struct Fiber::State {
 
 namespace {
 
+constexpr size_t kGuardBytes = 4096;
 thread_local Fiber* current = nullptr;
 
 }  // namespace
@@ -106,7 +108,11 @@ Fiber::Fiber() : state_(std::make_unique<State>()) {
     std::fprintf(stderr, "emulator: no memory for a stack\n");
     std::abort();
   }
+  mprotect(stack, kGuardBytes, PROT_NONE);  // a stack that grows too far crashes
   state_->stack = stack;
+  // Tops at the same place of a page would fall into the same few lines of the cache.
+  static thread_local size_t fibers = 0;
+  state_->unused = fibers++ * 448 % 8192;
 }
 
 Fiber::~Fiber() { munmap(state_->stack, kStackBytes); }
@@ -116,7 +122,8 @@ void Fiber::Reset(std::function<void()> body) {
   state_->body = std::move(body);
   state_->done = false;
 #if defined(__x86_64__)
-  auto* top = reinterpret_cast<uintptr_t*>(static_cast<std::byte*>(state_->stack) + kStackBytes);
+  auto* top = reinterpret_cast<uintptr_t*>(static_cast<std::byte*>(state_->stack) + kStackBytes -
+                                           state_->unused);
   *--top = 0;  // a return address for Main, which never returns; keeps the stack aligned
   *--top = reinterpret_cast<uintptr_t>(&State::Main);
   for (int i = 0; i < 6; ++i) *--top = 0;

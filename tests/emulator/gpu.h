@@ -3,7 +3,7 @@
 //
 // Stricter than a device: a warp operation or barrier that not every thread reaches, or that two
 // lanes reach at different places, ends the program; shared memory starts as NaN and is checked by
-// AddressSanitizer; asynchronous copies happen as late as they may.
+// AddressSanitizer; asynchronous copies happen as late or as early as they may.
 #pragma once
 
 #include <bit>
@@ -130,24 +130,9 @@ inline uint32_t FmaBf16(uint32_t a, uint32_t b, uint32_t c) {
 
 // See kernels/cuda/gpu.h for who holds what.
 inline void Mma16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  struct Operands {
-    float d[4];
-    uint32_t a[4];
-    uint32_t b[2];
-  };
-  const auto all = emulator::Exchange(
-      Operands{{d[0], d[1], d[2], d[3]}, {a[0], a[1], a[2], a[3]}, {b0, b1}}, "Mma16816");
-  const int g = Lane() / 4, t = Lane() % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = g + i / 2 * 8, column = 2 * t + i % 2;
-    float sum = all[Lane()].d[i];
-    for (int k = 0; k < 16; ++k) {
-      const uint32_t wa = all[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
-      const uint32_t wb = all[column * 4 + k % 8 / 2].b[k / 8];
-      sum += (k % 2 ? HighBf16(wa) : LowBf16(wa)) * (k % 2 ? HighBf16(wb) : LowBf16(wb));
-    }
-    d[i] = sum;
-  }
+  emulator::MmaOperands operands{{d[0], d[1], d[2], d[3]}, {a[0], a[1], a[2], a[3]}, {b0, b1}};
+  emulator::Multiply(operands);
+  std::memcpy(d, operands.d, sizeof(d));
 }
 
 inline void CopyAsync16(void* shared, const void* global, bool keep = true) {
