@@ -305,6 +305,8 @@ bool DeviceRuntime::Prepare(const KernelRef& kernel, size_t shared_bytes) {
                kernel.name)) {
       return false;
     }
+    // Its __launch_bounds__, or what its registers leave.
+    LORAD_CHECK(kernel.threads <= attributes.maxThreadsPerBlock);
   }
   if (shared_bytes <= known->second) return true;
   known->second = shared_bytes;
