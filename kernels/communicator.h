@@ -8,9 +8,11 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/backend.h"
 
 namespace lorad::kernels {
@@ -37,5 +39,10 @@ class Communicator {
 
 // A group within this process, over the tensors of CPU or reference backends: member i is rank i's.
 std::vector<std::unique_ptr<Communicator>> NewThreadCommunicators(int size);
+
+// A group within this process over CUDA backends, each on a device of its own. In lorad_cuda.
+// FailedPrecondition: this build has no CUDA backend.
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> NewCudaCommunicators(
+    std::span<Backend* const> ranks);
 
 }  // namespace lorad::kernels

@@ -57,11 +57,13 @@ absl::Status ReadModules(const JsonValue* value, AdapterFacts* facts) {
 
 }  // namespace
 
-std::string FactsFingerprint(const ModelConfig& m, std::string_view backend, size_t page_bytes) {
+std::string FactsFingerprint(const ModelConfig& m, std::string_view backend, size_t page_bytes,
+                             size_t ranks) {
   Sha256 hash;
   hash.Update(fmt::format("{} {} {} {} {} {} {} {} {} {} {}", kFactsFormat, m.architecture,
                           m.vocab_size, m.hidden_size, m.layers, m.heads, m.kv_heads, m.head_dim,
                           m.ffn_size, backend, page_bytes));
+  if (ranks > 1) hash.Update(fmt::format(" {}", ranks));
   return hash.Finish().substr(0, 16);
 }
 

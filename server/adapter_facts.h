@@ -29,8 +29,9 @@ struct AdapterFacts {
 };
 using AdapterFactsPtr = std::shared_ptr<const AdapterFacts>;
 
-// Of all that an image's layout depends on besides the adapter's files.
-std::string FactsFingerprint(const ModelConfig& model, std::string_view backend, size_t page_bytes);
+// Of all that an image's layout depends on besides the adapter's files. `ranks`: that share it.
+std::string FactsFingerprint(const ModelConfig& model, std::string_view backend, size_t page_bytes,
+                             size_t ranks = 1);
 
 // At most kMaxFactsBytes (memory/stored_version.h), whatever the facts are.
 std::string FactsToText(const AdapterFacts& facts, std::string_view fingerprint);

@@ -31,7 +31,8 @@ kernels::LowRankFactors Shapes(uint32_t site, int out_begin, int out_cols, int i
 
 AdapterImages::AdapterImages(const Parts& parts)
     : parts_(parts),
-      table_(FactsFingerprint(*parts.model, parts.backend->name(), parts.page_bytes)) {}
+      table_(FactsFingerprint(*parts.model, parts.ranks.at(0)->name(), parts.page_bytes,
+                              parts.ranks.size())) {}
 
 absl::Status AdapterImages::CheckLimits(const AdapterFacts& facts) const {
   if (facts.pages >= parts_.pool_pages) {
@@ -51,7 +52,7 @@ absl::StatusOr<AdapterFactsPtr> AdapterImages::Check(const std::filesystem::path
                                                      AdapterCheck check) {
   LORAD_ASSIGN_OR_RETURN(const PeftAdapter peft,
                          LoadPeftAdapter(directory, *parts_.model, parts_.limits, check));
-  const AdapterImage image = Plan(peft.factors());
+  const AdapterImage image = Plan(SharesOf(peft.factors()));
   const PeftAdapterFacts& found = peft.facts();
   AdapterFacts facts{.image_bytes = image.bytes(),
                      .pages = image.pages(),
@@ -82,17 +83,32 @@ absl::StatusOr<AdapterImagePtr> AdapterImages::Load(const std::filesystem::path&
   };
   const auto peft = LoadPeftAdapter(directory, *parts_.model, parts_.limits, AdapterCheck::kWhole);
   if (!peft.ok()) return damaged(std::string(peft.status().message()));
-  auto image = std::make_shared<const AdapterImage>(Plan(peft->factors()));
+  const std::vector<ShardedFactors> shares = SharesOf(peft->factors());
+  auto image = std::make_shared<const AdapterImage>(Plan(shares));
   if (image->pages() != facts.pages || image->bytes() != facts.image_bytes) {
     return damaged("its files changed");
   }
-  write(*image, peft->factors());
+  write(*image, shares);
   return image;
 }
 
-AdapterImage AdapterImages::Plan(std::span<const kernels::LowRankFactors> factors) const {
-  return {.layouts = {
-              parts_.backend->PlanAdapter(factors, SiteCount(*parts_.model), parts_.page_bytes)}};
+std::vector<ShardedFactors> AdapterImages::SharesOf(
+    std::span<const kernels::LowRankFactors> factors) const {
+  std::vector<ShardedFactors> shares;
+  const auto size = static_cast<int>(parts_.ranks.size());
+  for (int rank = 0; rank < size; ++rank) {
+    shares.emplace_back(factors, *parts_.model, Shard{rank, size});
+  }
+  return shares;
+}
+
+AdapterImage AdapterImages::Plan(std::span<const ShardedFactors> shares) const {
+  AdapterImage image;
+  for (size_t rank = 0; rank < shares.size(); ++rank) {
+    image.layouts.push_back(parts_.ranks[rank]->PlanAdapter(
+        shares[rank].factors(), SiteCount(*parts_.model), parts_.page_bytes));
+  }
+  return image;
 }
 
 absl::StatusOr<AdapterImage> AdapterImages::PlanFor(int rank,
@@ -124,7 +140,7 @@ absl::StatusOr<AdapterImage> AdapterImages::PlanFor(int rank,
   if (wants(kLmHead)) {
     factors.push_back(Shapes(LmHeadSite(model), 0, model.vocab_size, model.hidden_size, rank));
   }
-  return Plan(factors);
+  return Plan(SharesOf(factors));
 }
 
 }  // namespace lorad

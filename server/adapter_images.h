@@ -10,25 +10,27 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "model/adapter_image.h"
 #include "model/model_config.h"
 #include "model/peft_adapter.h"
+#include "model/sharded_factors.h"
 #include "server/adapter_facts.h"
 
 namespace lorad {
 
-// Writes an image somewhere: that of `factors`, which it was planned for.
-using ImageWriter = std::function<void(const AdapterImage& image,
-                                       std::span<const kernels::LowRankFactors> factors)>;
+// Writes an image somewhere: that of `shares`, by rank, which it was planned for.
+using ImageWriter =
+    std::function<void(const AdapterImage& image, std::span<const ShardedFactors> shares)>;
 
 class AdapterImages {
  public:
   struct Parts {  // borrowed
     const ModelConfig* model = nullptr;
-    const kernels::Backend* backend = nullptr;
+    std::vector<const kernels::Backend*> ranks;  // at least one; equal pages on all
     AdapterLimits limits;
     size_t page_bytes = 0;
     uint32_t pool_pages = 0;
@@ -57,7 +59,9 @@ class AdapterImages {
 
  private:
   absl::Status CheckLimits(const AdapterFacts& facts) const;
-  AdapterImage Plan(std::span<const kernels::LowRankFactors> factors) const;
+  // By rank.
+  std::vector<ShardedFactors> SharesOf(std::span<const kernels::LowRankFactors> factors) const;
+  AdapterImage Plan(std::span<const ShardedFactors> shares) const;
 
   const Parts parts_;
   FactsTable table_;

@@ -33,7 +33,8 @@ absl::StatusOr<LoadedAdapter> AdapterStaging::Load(const AdapterVersion& version
   for (size_t rank = 0; rank < parts_.ranks.size(); ++rank) {
     const kernels::AdapterLayout& layout = source->image->layouts[rank];
     transfers.push_back(parts_.ranks[rank].backend->StartTransfer(
-        layout, PartOf(*source, *source->image, rank), parts_.ranks[rank].slab, pages, after_step));
+        layout, PartOf(*source, *source->image, rank), parts_.ranks[rank].slab,
+        pages.first(layout.pages), after_step));
   }
   AdapterImagePtr image = source->image;
   return LoadedAdapter{std::move(image),
@@ -63,10 +64,9 @@ absl::StatusOr<std::shared_ptr<AdapterStaging::Source>> AdapterStaging::Read(
     const AdapterVersion& version) {
   LORAD_ASSIGN_OR_RETURN(std::shared_ptr<Source> source, Reserve(version));
   const TimePoint start = parts_.clock->Now();
-  const ImageWriter write = [&](const AdapterImage& image,
-                                std::span<const kernels::LowRankFactors> factors) {
+  const ImageWriter write = [&](const AdapterImage& image, std::span<const ShardedFactors> shares) {
     for (size_t rank = 0; rank < parts_.ranks.size(); ++rank) {
-      parts_.ranks[rank].backend->StageAdapter(image.layouts[rank], factors,
+      parts_.ranks[rank].backend->StageAdapter(image.layouts[rank], shares[rank].factors(),
                                                PartOf(*source, image, rank));
     }
   };

@@ -71,7 +71,12 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->group("Device");
   app.add_option("--threads", c.threads, "Threads of the CPU backend [all cores of this process]")
       ->group("Device");
-  app.add_option("--device", c.device, "Number of the CUDA device")
+  app.add_option("--tensor-parallel", c.tensor_parallel,
+                 "Split the model and its adapters over so many ranks: CUDA devices, or on the CPU "
+                 "groups of the threads. Must divide the model's heads. Each rank has a pool")
+      ->capture_default_str()
+      ->group("Device");
+  app.add_option("--device", c.device, "Number of the CUDA device; of more ranks, of the first")
       ->capture_default_str()
       ->group("Device");
   app.add_option("--kv-format", c.kv_format,
@@ -85,7 +90,8 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->capture_default_str()
       ->group("Device");
   app.add_option("--pool-bytes", c.pool_bytes,
-                 "Memory of the page pool that KV cache and adapters share, e.g. 8GiB; auto: 1GiB, "
+                 "Memory of the page pool that KV cache and adapters share, on each rank, e.g. "
+                 "8GiB; auto: 1GiB, "
                  "on CUDA 90% of what the model leaves free, less 2GiB")
       ->transform(CLI::AsSizeValue(false))
       ->transform(CLI::Validator(AutoIsZero, "auto"))  // goes first
@@ -284,6 +290,8 @@ absl::Status ValidateConfig(const Config& c) {
           fmt::format("--model: {} is not a directory", c.model));
   require(c.max_model_len >= 0, "--max-model-len: must not be negative");
   require(c.threads >= 0 && c.threads <= 1024, "--threads: must be in [0, 1024]");
+  require(c.tensor_parallel >= 1 && c.tensor_parallel <= 64,
+          "--tensor-parallel: must be in [1, 64]");
   require(c.device >= 0, "--device: must not be negative");
   require(c.kv_format == "bf16" || c.backend == "auto" || c.backend == "cuda",
           fmt::format("--kv-format: {} needs the cuda backend", c.kv_format));

@@ -25,6 +25,7 @@ struct Config {
   std::string backend = "auto";  // auto, cpu, reference, cuda
   std::string cpu_isa = "auto";
   int threads = 0;                 // 0: every core this process may use
+  int tensor_parallel = 1;         // ranks
   int device = 0;                  // of the CUDA backend
   std::string kv_format = "bf16";  // bf16, fp8
   bool batch_invariant = false;    // on the CUDA backend; the others always are

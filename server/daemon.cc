@@ -16,8 +16,6 @@
 #include "memory/adapter_store.h"
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
-#include "model/decoder_executor.h"
-#include "model/model_tensors.h"
 #include "model/weights.h"
 #include "server/adapter_catalog.h"
 #include "server/adapter_images.h"
@@ -31,6 +29,7 @@
 #include "server/machine_memory.h"
 #include "server/metrics.h"
 #include "server/model_facts.h"
+#include "server/model_ranks.h"
 #include "server/request_log.h"
 #include "server/tenants.h"
 #include "server/version.h"
@@ -41,7 +40,6 @@ namespace {
 
 constexpr int kMaxMessageBytes = 8 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
-constexpr size_t kMinPageBytes = 32 << 10;
 constexpr int kCopiesAtATime = 8;  // of adapters from host memory
 constexpr const char* kServices[] = {"", "lorad.v1.Inference", "lorad.v1.Adapters",
                                      "lorad.v1.Admin"};
@@ -65,48 +63,6 @@ absl::Status Explain(std::string_view what, const absl::Status& status) {
   return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
 }
 
-absl::StatusOr<std::unique_ptr<kernels::Backend>> MakeBackend(const Config& config) {
-  if (config.backend == "reference") return kernels::NewReferenceBackend();
-  if (config.backend != "cpu") {
-    const bool fp8 = config.kv_format == "fp8";
-    auto cuda = kernels::NewCudaBackend(
-        {.device = config.device,
-         .kv_format = fp8 ? kernels::KvFormat::kFp8 : kernels::KvFormat::kBf16,
-         .batch_invariant = config.batch_invariant,
-         .gemm_choices = std::filesystem::path(config.state_dir) / "gemm-choices",
-         .host_threads = config.threads});
-    if (cuda.ok()) return cuda;
-    const bool absent =
-        absl::IsFailedPrecondition(cuda.status()) || absl::IsUnavailable(cuda.status());
-    if (config.backend == "cuda" || !absent) return Explain("--backend cuda", cuda.status());
-    if (fp8) return Explain("--kv-format fp8 needs the cuda backend", cuda.status());
-    Log(LogLevel::kInfo, "no cuda device",
-        {{"why", std::string(cuda.status().message())}, {"backend", "cpu"}});
-  }
-  return kernels::NewCpuBackend({.threads = config.threads, .isa = config.cpu_isa});
-}
-
-// What --pool-bytes auto means. Asked when the model is loaded: what is then left of a device's
-// memory is the pool's, but for what activations, graphs and libraries still take.
-uint64_t AutoPoolBytes(const kernels::Backend& backend) {
-  constexpr uint64_t kHostPool = uint64_t{1} << 30;
-  constexpr uint64_t kReserve = uint64_t{2} << 30;
-  const uint64_t free = backend.FreeBytes();
-  if (free == 0) return kHostPool;
-  const uint64_t share = free / 10 * 9;
-  return share > kReserve ? share - kReserve : 0;
-}
-
-kernels::KvGeometry ChooseGeometry(const Config& config, const ModelConfig& model,
-                                   const kernels::Backend& backend) {
-  kernels::KvGeometry geometry =
-      KvGeometryOf(model, config.page_tokens == 0 ? 16 : config.page_tokens);
-  while (config.page_tokens == 0 && backend.KvPageBytes(geometry) < kMinPageBytes) {
-    geometry.page_tokens += 16;
-  }
-  return geometry;
-}
-
 }  // namespace
 
 // Members in the order of construction; destroyed in the opposite order.
@@ -116,12 +72,8 @@ struct Daemon::Parts {
   Metrics metrics;
   ModelConfig model;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the model has none
-  std::unique_ptr<kernels::Backend> backend;
-  kernels::KvGeometry geometry;
-  std::unique_ptr<kernels::Buffer> pool_buffer;
-  kernels::PageSlab slab;
+  std::unique_ptr<ModelRanks> ranks;
   std::unique_ptr<UnifiedPool> pool;
-  std::unique_ptr<DecoderExecutor> executor;
   std::unique_ptr<AdapterStore> store;
   std::unique_ptr<AdapterStaging> staging;  // null: pages are host memory
   // Stopped before anything that their tasks use is gone. What is posted later is dropped, so they
@@ -144,7 +96,6 @@ struct Daemon::Parts {
   int metrics_port = 0;
 
   absl::Status LoadModel();
-  absl::Status MakePool();
   absl::Status MakeStaging();
   absl::Status OpenAdapters();
   void MakeCatalog();
@@ -171,64 +122,25 @@ absl::Status Daemon::Parts::LoadModel() {
   } else if (!absl::IsNotFound(loaded.status())) {
     return Explain("tokenizer", loaded.status());
   }
-  LORAD_ASSIGN_OR_RETURN(backend, MakeBackend(config));
-  Log(LogLevel::kInfo, "loading model",
-      {{"model", config.model_name},
-       {"architecture", model.architecture},
-       {"backend", std::string(backend->name())},
-       {"layers", model.layers}});
-  int shown = -1;
-  const auto progress = [&shown](size_t done, size_t total) {
-    const int percent = total == 0 ? 100 : static_cast<int>(done * 100 / total);
-    if (percent / 10 == shown) return;
-    shown = percent / 10;
-    Log(LogLevel::kInfo, "loading weights", {{"percent", percent}, {"mib", done >> 20}});
-  };
-  std::unique_ptr<ModelWeights> weights;
-  if (config.load_format == "dummy") {
-    LORAD_ASSIGN_OR_RETURN(
-        weights, MakeDummyWeights(model, /*seed=*/0, backend.get(), {.progress = progress}));
-  } else {
-    LORAD_ASSIGN_OR_RETURN(const ModelTensors tensors, ModelTensors::Open(config.model));
-    LORAD_ASSIGN_OR_RETURN(weights,
-                           LoadWeights(model, tensors, backend.get(), {.progress = progress}));
-  }
-  executor = std::make_unique<DecoderExecutor>(
-      model, std::move(weights), backend.get(),
-      DecoderExecutorOptions{
-          .limits = {.max_rows = config.max_step_tokens, .max_sequences = config.max_running},
-          .max_logit_rows = 0,
-          .page_tokens = ChooseGeometry(config, model, *backend).page_tokens});
-  return Explain("loading the model", backend->status());
-}
-
-absl::Status Daemon::Parts::MakePool() {
-  geometry = ChooseGeometry(config, model, *backend);
-  slab.page_bytes = backend->KvPageBytes(geometry);
-  const uint64_t bytes = config.pool_bytes > 0 ? config.pool_bytes : AutoPoolBytes(*backend);
-  const uint64_t pages = bytes / slab.page_bytes;
-  if (pages < 4 || pages > UINT32_MAX) {
-    return absl::InvalidArgumentError(
-        fmt::format("--pool-bytes {} makes {} pages of {} bytes", bytes, pages, slab.page_bytes));
-  }
-  LORAD_ASSIGN_OR_RETURN(pool_buffer, backend->Allocate(pages * slab.page_bytes));
-  slab.data = pool_buffer->data();
-  backend->SetPool(slab, geometry);
-  pool = std::make_unique<UnifiedPool>(static_cast<uint32_t>(pages), slab.page_bytes,
-                                       UnifiedPool::Options{.page_tokens = geometry.page_tokens,
-                                                            .prefix_cache = config.prefix_cache});
-  Log(LogLevel::kInfo, "pool",
-      {{"pages", pages}, {"page_bytes", slab.page_bytes}, {"page_tokens", geometry.page_tokens}});
+  LORAD_ASSIGN_OR_RETURN(ranks, ModelRanks::Load(config, model));
+  pool = std::make_unique<UnifiedPool>(
+      ranks->pool_pages(), ranks->page_bytes(),
+      UnifiedPool::Options{.page_tokens = ranks->geometry().page_tokens,
+                           .prefix_cache = config.prefix_cache});
   return absl::OkStatus();
 }
 
 absl::Status Daemon::Parts::MakeStaging() {
-  if (!backend->StagesAdapters()) return absl::OkStatus();
+  if (!ranks->stages_adapters()) return absl::OkStatus();
   const uint64_t bytes =
       config.host_cache_bytes > 0 ? config.host_cache_bytes : MachineMemoryBytes() / 4;
   Log(LogLevel::kInfo, "pinning host memory for adapters", {{"mib", bytes >> 20}});
+  std::vector<AdapterStaging::Rank> each;
+  for (int rank = 0; rank < ranks->size(); ++rank) {
+    each.push_back({.backend = ranks->backend(rank), .slab = ranks->slab(rank)});
+  }
   auto made = AdapterStaging::Make(
-      {.ranks = {{.backend = backend.get(), .slab = slab}},
+      {.ranks = std::move(each),
        .bytes = bytes,
        .clock = &clock,
        .read = [this](const AdapterVersion& version,
@@ -240,7 +152,7 @@ absl::Status Daemon::Parts::MakeStaging() {
 }
 
 int Daemon::Parts::MaxModelLen() const {
-  const int64_t room = int64_t{pool->pages().total_pages()} * geometry.page_tokens;
+  const int64_t room = int64_t{pool->pages().total_pages()} * ranks->geometry().page_tokens;
   const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
   return static_cast<int>(std::min(wanted, room));
 }
@@ -261,7 +173,7 @@ void Daemon::Parts::MakeEngine() {
                     .max_sequences = config.max_running,
                     .max_chunk_tokens = config.max_chunk_tokens,
                     .max_adapter_loads = MaxAdapterLoads(),
-                    .page_tokens = geometry.page_tokens,
+                    .page_tokens = ranks->geometry().page_tokens,
                     .reserve_pages = pool->pages().total_pages() / 100};
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
@@ -277,7 +189,7 @@ void Daemon::Parts::MakeEngine() {
   observer =
       std::make_unique<RequestLog>(&metrics, [this](const std::string& id) { watch.Mark(id); });
   engine = std::make_unique<Engine>(
-      Engine::Parts{.executor = executor.get(),
+      Engine::Parts{.executor = ranks->executor(),
                     .pool = pool.get(),
                     .tokenizer = tokenizer.get(),
                     .observer = observer.get(),
@@ -294,7 +206,7 @@ void Daemon::Parts::MakeEngine() {
 void Daemon::Parts::LoadAdapter(std::shared_ptr<const AdapterVersion> version,
                                 std::vector<uint32_t> pages,
                                 std::function<void(absl::StatusOr<LoadedAdapter>)> done) {
-  const uint64_t after_step = backend->LastStep();
+  const uint64_t after_step = ranks->LastStep();
   // Who only needs a copy does not stand behind those who need the disk.
   WorkQueue& queue = staging != nullptr && staging->Has(version->id) ? *copies : *loads;
   queue.Post([this, version = std::move(version), pages = std::move(pages), done = std::move(done),
@@ -306,12 +218,11 @@ void Daemon::Parts::LoadAdapter(std::shared_ptr<const AdapterVersion> version,
 
 absl::StatusOr<LoadedAdapter> Daemon::Parts::PackAdapter(const AdapterVersion& version,
                                                          std::span<const uint32_t> pages) {
-  LORAD_ASSIGN_OR_RETURN(
-      AdapterImagePtr image,
-      catalog->LoadImage(version, [&](const AdapterImage& planned,
-                                      std::span<const kernels::LowRankFactors> factors) {
-        backend->PackAdapter(planned.layouts[0], factors, slab, pages);
-      }));
+  LORAD_ASSIGN_OR_RETURN(AdapterImagePtr image,
+                         catalog->LoadImage(version, [&](const AdapterImage& planned,
+                                                         std::span<const ShardedFactors> shares) {
+                           ranks->PackAdapter(planned, shares, pages);
+                         }));
   return LoadedAdapter{.image = std::move(image), .transfer = nullptr};
 }
 
@@ -321,9 +232,9 @@ void Daemon::Parts::MakeCatalog() {
   tenants = config.Tenants();
   images = std::make_unique<AdapterImages>(
       AdapterImages::Parts{.model = &model,
-                           .backend = backend.get(),
+                           .ranks = ranks->backends(),
                            .limits = limits,
-                           .page_bytes = slab.page_bytes,
+                           .page_bytes = ranks->page_bytes(),
                            .pool_pages = pool->pages().total_pages()});
   catalog = std::make_unique<AdapterCatalog>(
       AdapterCatalog::Parts{.store = store.get(),
@@ -384,7 +295,7 @@ void Daemon::Parts::MakeServices() {
                              .watch = &watch,
                              .engine = engine.get(),
                              .work = changes.get(),
-                             .page_bytes = slab.page_bytes,
+                             .page_bytes = ranks->page_bytes(),
                              .upload_idle_timeout = ToDuration(config.upload_idle_timeout_s)});
   const auto now = std::chrono::system_clock::now();
   admin = std::make_unique<AdminService>(AdminService::Parts{
@@ -396,14 +307,14 @@ void Daemon::Parts::MakeServices() {
       .work = admin_work.get(),
       .model = DescribeModel({.config = config,
                               .model = model,
-                              .backend = std::string(backend->name()),
-                              .weight_bytes = executor->weight_bytes(),
+                              .backend = std::string(ranks->backend_name()),
+                              .weight_bytes = ranks->weight_bytes(),
                               .parameters = static_cast<int64_t>(CountWeights(model)),
                               .max_model_len = MaxModelLen(),
                               .max_pinned_pages = MaxPinnedPages(),
                               .start = now}),
-      .page_bytes = slab.page_bytes,
-      .page_tokens = geometry.page_tokens,
+      .page_bytes = ranks->page_bytes(),
+      .page_tokens = ranks->geometry().page_tokens,
       .start = now,
       .on_drain = [this] { StopServing(); }});
 }
@@ -412,7 +323,7 @@ absl::Status Daemon::Parts::Listen() {
   if (!config.metrics_listen.empty()) {
     LORAD_ASSIGN_OR_RETURN(metrics_port, metrics.Serve(config.metrics_listen));
   }
-  metrics.SetInfo(kVersion, config.model_name, std::string(backend->name()));
+  metrics.SetInfo(kVersion, config.model_name, std::string(ranks->backend_name()));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -460,7 +371,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   std::unique_ptr<Daemon> daemon(
       new Daemon(std::move(owned)));  // stops what was started on an error
   LORAD_RETURN_IF_ERROR(parts.LoadModel());
-  LORAD_RETURN_IF_ERROR(parts.MakePool());
   LORAD_RETURN_IF_ERROR(parts.MakeStaging());
   parts.MakeEngine();
   LORAD_RETURN_IF_ERROR(parts.OpenAdapters());

@@ -28,6 +28,7 @@ v1::Model DescribeModel(const ModelFacts& facts) {
   const bool reference = facts.backend == "reference";
   out.set_weight_dtype(reference ? "f32" : "bf16");
   out.set_weight_bytes(static_cast<int64_t>(facts.weight_bytes));
+  out.set_tensor_parallel_ranks(c.tensor_parallel);
   out.set_backend(facts.backend.substr(0, facts.backend.find('/')));
   out.set_backend_detail(facts.backend);
   out.mutable_limits()->set_max_running_requests(c.max_running);

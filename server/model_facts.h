@@ -14,8 +14,8 @@ namespace lorad {
 struct ModelFacts {
   const Config& config;
   const ModelConfig& model;
-  std::string backend;  // Backend::name()
-  size_t weight_bytes = 0;
+  std::string backend;      // Backend::name()
+  size_t weight_bytes = 0;  // of all ranks
   int64_t parameters = 0;
   int max_model_len = 0;
   uint64_t max_pinned_pages = 0;

@@ -32,7 +32,10 @@ ExitCode ShowModel(Session* session) {
       {"vocabulary", fmt::format("{}", m.vocab_size())},
       {"context", fmt::format("{} tokens", m.max_context_tokens())},
       {"adaptable", Join(modules, ", ")},
-      {"backend", fmt::format("{} ({})", m.backend(), m.backend_detail())},
+      {"backend", fmt::format("{} ({}){}", m.backend(), m.backend_detail(),
+                              m.tensor_parallel_ranks() > 1
+                                  ? fmt::format(", {} ranks", m.tensor_parallel_ranks())
+                                  : "")},
       {"limits",
        fmt::format("{} running, {} waiting, {} tokens a step, rank {}, {} adapters, upload {}",
                    l.max_running_requests(), l.max_waiting_requests(), l.max_step_tokens(),

@@ -49,6 +49,8 @@ bool SpinUntil(const Condition& condition) {
   return false;
 }
 
+}  // namespace
+
 int UsableCores() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -57,8 +59,6 @@ int UsableCores() {
   }
   return std::max(1, CPU_COUNT(&set));
 }
-
-}  // namespace
 
 #if defined(__SSE__)
 FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | kFlushBits); }

@@ -31,6 +31,9 @@ class FlushDenormals {
   unsigned saved_;
 };
 
+// That this process may run on.
+int UsableCores();
+
 class ThreadPool {
  public:
   // `threads` counts the caller; 0: as many as the cores that this process may run on.

@@ -369,8 +369,8 @@ TEST_F(CatalogTest, ImagesAreWrittenFromTheStoredFiles) {
   const kernels::PageSlab slab{(*buffer)->data(), page_bytes_};
   std::vector<uint32_t> pages;
   for (uint32_t i = 0; i < version->pages; ++i) pages.push_back(7 - i);
-  const ImageWriter write = [&](const AdapterImage& planned, auto factors) {
-    backend_->PackAdapter(planned.layouts[0], factors, slab, pages);
+  const ImageWriter write = [&](const AdapterImage& planned, auto shares) {
+    backend_->PackAdapter(planned.layouts[0], shares[0].factors(), slab, pages);
   };
   const auto image = catalog_->LoadImage(*version, write);
   ASSERT_TRUE(image.ok()) << image.status();

@@ -62,7 +62,7 @@ TEST_F(AdapterImagesTest, RecalledFactsAreHeldAgainstTheLimits) {
   EXPECT_EQ(*images_->Recall(text), *facts);
   EXPECT_TRUE(absl::IsFailedPrecondition(images_->Recall("").status()));
   AdapterImages::Parts parts{.model = &model_,
-                             .backend = backend_.get(),
+                             .ranks = {backend_.get()},
                              .limits = {.max_rank = 8},
                              .page_bytes = page_bytes_,
                              .pool_pages = pool_pages_};
@@ -72,6 +72,50 @@ TEST_F(AdapterImagesTest, RecalledFactsAreHeldAgainstTheLimits) {
   EXPECT_EQ(ReasonOf(AdapterImages(parts).Recall(text).status()), "LARGER_THAN_POOL");
   parts.pool_pages = (*facts)->pages + 1;
   EXPECT_TRUE(AdapterImages(parts).Recall(text).ok());
+}
+
+// Each rank has its share in as many pages as the largest share takes.
+TEST_F(AdapterImagesTest, OfSeveralRanksEachHasItsLayout) {
+  model_.vocab_size = 3;  // of four ranks the last one has no tokens
+  model_.heads = model_.kv_heads = 4;
+  const auto other = kernels::NewReferenceBackend();
+  const std::vector<const kernels::Backend*> ranks(4, other.get());
+  AdapterImages::Parts parts{.model = &model_,
+                             .ranks = ranks,
+                             .limits = {},
+                             .page_bytes = page_bytes_,
+                             .pool_pages = pool_pages_};
+  AdapterImages split(parts);
+  const auto plan = split.PlanFor(8, {});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->layouts.size(), 4u);
+  EXPECT_EQ(plan->layouts[0].modules.size(), plan->layouts[3].modules.size() + 1);
+  EXPECT_EQ(plan->bytes(), plan->layouts[0].image_bytes);
+  EXPECT_GT(plan->bytes(), plan->layouts[3].image_bytes);
+  EXPECT_EQ(plan->pages(), plan->layouts[0].pages);
+  EXPECT_LT(plan->bytes(), Plan(8, {}).image_bytes);
+
+  const auto folder = WriteFolder({.rank = 16});
+  const auto whole = images_->Check(folder, AdapterCheck::kWhole);
+  const auto shares = split.Check(folder, AdapterCheck::kWhole);
+  ASSERT_TRUE(whole.ok() && shares.ok()) << whole.status() << shares.status();
+  EXPECT_LT((*shares)->image_bytes, (*whole)->image_bytes);
+  // What was noted for one number of ranks does not hold for another.
+  EXPECT_TRUE(absl::IsFailedPrecondition(split.Recall(images_->FactsText(**whole)).status()));
+  EXPECT_TRUE(split.Recall(split.FactsText(**shares)).ok());
+
+  int written = 0;
+  const auto image = split.Load(
+      folder, **shares, [&](const AdapterImage& planned, std::span<const ShardedFactors> each) {
+        ASSERT_EQ(each.size(), planned.layouts.size());
+        for (size_t rank = 0; rank < each.size(); ++rank) {
+          EXPECT_EQ(each[rank].factors().size(), planned.layouts[rank].modules.size());
+          EXPECT_EQ(each[rank].factors()[0].b.rows, model_.q_size() / 4);
+        }
+        ++written;
+      });
+  EXPECT_TRUE(image.ok()) << image.status();
+  EXPECT_EQ(written, 1);
 }
 
 TEST_F(AdapterImagesTest, ChecksSayWhatIsWrongWithTheFiles) {

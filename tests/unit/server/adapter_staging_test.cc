@@ -50,11 +50,15 @@ class AdapterStagingTest : public testing::Test {
     if (!read_status_.ok()) return read_status_;
     auto image = std::make_shared<AdapterImage>();
     image->layouts.resize(slabs_.size());
+    // Each rank's share has its own number of modules.
+    std::vector<ShardedFactors> shares;
     for (size_t rank = 0; rank < slabs_.size(); ++rank) {
       image->layouts[rank].pages = version.pages - static_cast<uint32_t>(rank);
       image->layouts[rank].image_bytes = version.id + 100 * rank;  // what StageAdapter writes
+      image->layouts[rank].modules.resize(rank + 1);
+      shares.emplace_back(std::vector<kernels::LowRankFactors>(rank + 1), ModelConfig(), Shard());
     }
-    write(*image, {});
+    write(*image, shares);
     return image;
   }
   // Loads it and says whether the pages are right once the transfer is done.

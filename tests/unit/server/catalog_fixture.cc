@@ -62,7 +62,7 @@ AdapterCatalog& CatalogTest::Open() {
   LORAD_CHECK(store.ok());
   store_ = *std::move(store);
   images_ = std::make_unique<AdapterImages>(AdapterImages::Parts{.model = &model_,
-                                                                 .backend = backend_.get(),
+                                                                 .ranks = {backend_.get()},
                                                                  .limits = {},
                                                                  .page_bytes = page_bytes_,
                                                                  .pool_pages = pool_pages_});

@@ -32,12 +32,14 @@ TEST(ConfigTest, CommandLine) {
 }
 
 TEST(ConfigTest, TheDevice) {
-  const auto parsed = Parse({"--model", "/tmp", "--backend", "cuda", "--device", "3", "--kv-format",
-                             "fp8", "--batch-invariant", "true", "--pool-bytes", "auto"});
+  const auto parsed =
+      Parse({"--model", "/tmp", "--backend", "cuda", "--device", "3", "--kv-format", "fp8",
+             "--batch-invariant", "true", "--pool-bytes", "auto", "--tensor-parallel", "4"});
   ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
   const Config& config = std::get<Config>(parsed);
   EXPECT_EQ(config.backend, "cuda");
   EXPECT_EQ(config.device, 3);
+  EXPECT_EQ(config.tensor_parallel, 4);
   EXPECT_EQ(config.kv_format, "fp8");
   EXPECT_TRUE(config.batch_invariant);
   EXPECT_EQ(config.pool_bytes, 0u);
@@ -48,6 +50,8 @@ TEST(ConfigTest, TheDeviceIsChecked) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> wrong = {
       {"--backend", {"--backend", "gpu"}},
       {"--device", {"--device", "-1"}},
+      {"--tensor-parallel", {"--tensor-parallel", "0"}},
+      {"--tensor-parallel", {"--tensor-parallel", "65"}},
       {"--kv-format", {"--kv-format", "int8"}},
       {"--kv-format", {"--kv-format", "fp8", "--backend", "cpu"}},
       {"--pool-bytes", {"--pool-bytes", "automatic"}},

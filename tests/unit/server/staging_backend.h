@@ -1,6 +1,6 @@
 // A backend of which only staging works. StageAdapter fills an image with the low byte of
-// layout.image_bytes; a transfer copies when it is waited for, so memory that was let go too early
-// shows.
+// layout.image_bytes (with another if the factors are not those of the layout); a transfer copies
+// when it is waited for, so memory that was let go too early shows.
 #pragma once
 
 #include <atomic>
@@ -23,9 +23,11 @@ class StagingBackend final : public kernels::ForwardingBackend {
     return std::make_unique<HostBuffer>(bytes, &buffers);
   }
 
-  void StageAdapter(const kernels::AdapterLayout& layout, std::span<const kernels::LowRankFactors>,
+  void StageAdapter(const kernels::AdapterLayout& layout,
+                    std::span<const kernels::LowRankFactors> factors,
                     std::span<std::byte> image) const override {
-    std::memset(image.data(), static_cast<int>(layout.image_bytes & 0xff), image.size());
+    const uint64_t content = layout.image_bytes + (factors.size() != layout.modules.size());
+    std::memset(image.data(), static_cast<int>(content & 0xff), image.size());
   }
 
   std::unique_ptr<kernels::AdapterTransfer> StartTransfer(const kernels::AdapterLayout& layout,
