@@ -110,6 +110,7 @@ LORAD_DEVICE Vec2 Load8(const void* at) {
   const uint2 v = *static_cast<const uint2*>(at);
   return {v.x, v.y};
 }
+LORAD_DEVICE void Store8(void* at, Vec2 v) { *static_cast<uint2*>(at) = make_uint2(v.x, v.y); }
 LORAD_DEVICE Vec2 LoadOnce8(const void* at) {  // as LoadOnce16
   Vec2 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0,%1}, [%2];"

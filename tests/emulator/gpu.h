@@ -105,6 +105,10 @@ inline Vec2 Load8(const void* at) {
   std::memcpy(&v, at, 8);
   return v;
 }
+inline void Store8(void* at, Vec2 v) {
+  emulator::CheckAligned(at, 8);
+  std::memcpy(at, &v, 8);
+}
 inline Vec2 LoadOnce8(const void* at) { return Load8(at); }
 
 inline float Exp2(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/cuda/attention_ops.h"
 #include "kernels/cuda/dense_ops.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_ops.h"
@@ -17,7 +18,7 @@ namespace {
 TEST(LaunchLimitsTest, KernelsFitEveryDevice) {
   std::set<std::string> names;
   std::set<const void*> functions;
-  for (const auto& list : {DenseKernels(), RowKernels(), SampleKernels()}) {
+  for (const auto& list : {AttentionKernels(), DenseKernels(), RowKernels(), SampleKernels()}) {
     EXPECT_FALSE(list.empty());
     for (const KernelRef& kernel : list) {
       SCOPED_TRACE(kernel.name);
