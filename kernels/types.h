@@ -80,7 +80,8 @@ struct SequenceRows {
 
 // `rows` rows of `row_bytes` each inside an adapter image. Row i lies whole within one page of the
 // image, so a kernel looks up the page table once a row at most. Rows fill a page as far as they
-// fit whole; the next row starts the next page.
+// fit whole; the next row starts the next page. (CUDA: rows are tiles, and the A tiles of a site's
+// modules interleave: kernels/cuda/adapter_index.h.)
 struct TileRows {
   uint64_t offset = 0;     // of row 0 from the start of the image, bytes
   uint32_t row_bytes = 0;  // <= page_bytes
@@ -110,6 +111,10 @@ struct AdapterLayout {
   uint32_t pages = 0;
   std::vector<AdapterModule> modules;  // by site, then out_begin
   std::vector<uint32_t> site_begin;    // [sites + 1] index of a site's first module
+  // For the CUDA backend, empty elsewhere: the most modules of any site, and for each site the
+  // first one whose modules have equal ranks, inputs and outputs.
+  uint32_t site_modules = 0;
+  std::vector<uint32_t> site_shape;
 
   std::span<const AdapterModule> At(uint32_t site) const {
     if (site + 1 >= site_begin.size()) return {};

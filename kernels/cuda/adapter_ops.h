@@ -3,12 +3,13 @@
 // produced. Both are persistent kernels over work lists in device memory: exactly the ranks, rows
 // and modules that are there, each weight read once for up to 16 rows (decode) or 64 (prefill).
 //
-// An image (docs: kernels/cuda/adapter_image.h) begins with a directory of its modules by site, so
+// An image (docs: kernels/cuda/adapter_index.h) begins with a directory of its modules by site, so
 // a work list says which segment, which module and which part of it, but not the layer: sites whose
 // segments have equal shapes share one list.
 //
-// Numbers: v is summed over chunks of 256 inputs (four warps of 64 inputs each, added in order),
-// the chunks in order; nothing depends on the batch, the grid or which of the kernels ran.
+// Numbers: v is summed over spans of 1024 inputs (four quarters of 256 inputs, added in order), the
+// spans in order, and rounded to bf16 after weight and scale; nothing depends on the batch, the
+// grid, how lists are cut or which of the kernels ran.
 #pragma once
 
 #include <cstddef>
@@ -32,38 +33,49 @@ void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactor
                       size_t page_bytes, std::span<std::byte> image);
 
 // --- Work lists, on the host ---
-// At most 64 rows of one segment; a segment with more is cut.
+// Rows of one segment that are worked on together: at most 16 (few) or 64 (many).
 struct SegmentEntry {
   int32_t first_row = 0;
   int32_t rows = 0;
   int32_t first_page = 0;  // index of the image's page 0 in AdapterLists::pages
   float weight = 1.0f;
 };
-struct ShrinkItem {
-  int32_t segment = 0;
-  int32_t module = 0;      // of the segment's adapter at this site
-  int32_t rank_begin = 0;  // ranks [rank_begin, rank_end) of that module
-  int32_t rank_end = 0;
-  int32_t chunk_begin = 0;  // chunks of 256 inputs
-  int32_t chunk_end = 0;
-  int32_t scratch = 0;  // where the module's v of this segment starts, in floats
-  int32_t reserved = 0;
+// v of all modules of an entry's site, [spans][rows][site_tiles * 8] partial sums, fp32: here some
+// of the ranks and spans.
+struct alignas(16) ShrinkItem {
+  int32_t segment = 0;       // an entry
+  int32_t first_page = 0;    // the entry's
+  int32_t site_modules = 0;  // AdapterLayout::site_modules
+  int32_t site_tiles = 0;    // tiles of 8 ranks of the site
+  int32_t tile_begin = 0;    // rank tiles [tile_begin, tile_end), at most 6
+  int32_t tile_end = 0;
+  int32_t k_tiles = 0;     // tiles of 64 inputs
+  int32_t span_begin = 0;  // spans of 1024 inputs
+  int32_t span_end = 0;
+  int32_t scratch = 0;  // where the entry's v starts, in floats
+  int32_t reserved[2] = {};
 };
-struct ExpandItem {
-  int32_t segment = 0;
-  int32_t module = 0;
-  int32_t column_begin = 0;  // of the module's outputs
-  int32_t column_end = 0;
-  int32_t scratch = 0;
-  int32_t reserved[3] = {};
+struct alignas(16) ExpandItem {
+  int32_t segment = 0;       // an entry
+  int32_t first_page = 0;    // the entry's
+  int32_t site_modules = 0;  // AdapterLayout::site_modules
+  int32_t module = 0;        // of the segment's adapter at this site
+  int32_t group_begin = 0;   // groups of 32 of the module's outputs
+  int32_t group_end = 0;
+  int32_t rank_tiles = 0;  // of the module
+  int32_t spans = 0;
+  int32_t rank_stride = 0;  // site_tiles * 8
+  int32_t scratch = 0;      // where the module's v starts, in floats
+  int32_t reserved[2] = {};
 };
 struct SiteWork {
-  std::vector<ShrinkItem> shrink_few;   // segments of at most 16 rows
+  std::vector<ShrinkItem> shrink_few;   // entries of at most 16 rows
   std::vector<ShrinkItem> shrink_many;  // the others
   std::vector<ExpandItem> expand_few;
   std::vector<ExpandItem> expand_many;
 };
-// What all sites of a step share. Built once a step, without allocation once warm.
+// What all sites of a step share. Built once a step, without allocation once warm. Layouts must be
+// PlanAdapterImage's and live until the next Begin.
 class AdapterWork {
  public:
   // `segments` by row, as given to Backend::Linear.
@@ -77,19 +89,34 @@ class AdapterWork {
 
  private:
   struct KnownSite {
-    std::vector<uint64_t> shapes;
+    std::vector<uint32_t> shapes;  // site_shape of each of shapes_ there
     SiteWork work;
   };
-  std::span<const AdapterSegment> segments_;
-  std::vector<int32_t> segment_of_entry_;
+  void AddEntries(const AdapterSegment& segment);
+  void Build(uint32_t site, SiteWork& work);
+  void BuildShrink(bool many, std::vector<ShrinkItem>& items);
+  void BuildExpand(uint32_t site, bool many, std::vector<ExpandItem>& items);
+
   std::vector<SegmentEntry> entries_;
   std::vector<uint32_t> pages_;
+  std::vector<const AdapterLayout*> layouts_;  // of each entry
+  // Layouts that group sites differently: two sites have equal lists if each of these says so.
+  std::vector<const AdapterLayout*> shapes_;
   std::vector<std::unique_ptr<KnownSite>> known_;
   size_t used_ = 0;  // of known_
+  std::vector<uint32_t> key_;
+  struct EntrySite {  // of each entry at the site that is being built
+    int32_t tiles = 0;
+    int32_t k_tiles = 0;
+    int32_t spans = 0;
+    int32_t scratch = 0;
+  };
+  std::vector<EntrySite> at_site_;
   size_t scratch_floats_ = 0;
   int multiprocessors_ = 1;
 };
-// The most scratch that any step may need.
+// The most scratch that any step may need. `max_total_rank`: the greatest sum over a site's modules
+// of one adapter, each module's rank rounded up to a multiple of 8.
 size_t MaxScratchFloats(int max_rows, int max_total_rank, int max_inputs);
 
 // --- Launches ---
@@ -101,7 +128,7 @@ struct AdapterParams {
   const uint32_t* pages = nullptr;
   float* scratch = nullptr;
 };
-// How many blocks a list of at most `capacity` items gets.
+// `capacity`: the most items that the list may have; it decides the grid. x: bf16.
 void LaunchShrink(Launcher& launch, const DeviceFacts& device, const AdapterParams& params,
                   const TensorView& x, ListView<ShrinkItem> items, int capacity, bool many_rows);
 // y: bf16 or fp32.

@@ -98,6 +98,15 @@ LORAD_DEVICE Vec4 LoadOnce16(const void* at) {
                : "l"(at));
   return v;
 }
+// For what is read again by this block.  REQUIRES: nothing writes there while the kernel runs. Like
+// LoadOnce16 it stays where it is written among products and other such loads.
+LORAD_DEVICE Vec4 LoadAgain16(const void* at) {
+  Vec4 v;
+  asm volatile("ld.global.nc.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(at));
+  return v;
+}
 LORAD_DEVICE void Store16(void* at, Vec4 v) {
   *static_cast<uint4*>(at) = make_uint4(v.x, v.y, v.z, v.w);
 }

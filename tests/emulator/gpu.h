@@ -91,6 +91,7 @@ inline Vec4 Load16(const void* at) {
   return v;
 }
 inline Vec4 LoadOnce16(const void* at) { return Load16(at); }
+inline Vec4 LoadAgain16(const void* at) { return Load16(at); }
 inline void Store16(void* at, Vec4 v) {
   emulator::CheckAligned(at, 16);
   std::memcpy(at, &v, 16);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/cuda/adapter_ops.h"
 #include "kernels/cuda/attention_ops.h"
 #include "kernels/cuda/dense_ops.h"
 #include "kernels/cuda/launch.h"
@@ -18,7 +19,8 @@ namespace {
 TEST(LaunchLimitsTest, KernelsFitEveryDevice) {
   std::set<std::string> names;
   std::set<const void*> functions;
-  for (const auto& list : {AttentionKernels(), DenseKernels(), RowKernels(), SampleKernels()}) {
+  for (const auto& list :
+       {AdapterKernels(), AttentionKernels(), DenseKernels(), RowKernels(), SampleKernels()}) {
     EXPECT_FALSE(list.empty());
     for (const KernelRef& kernel : list) {
       SCOPED_TRACE(kernel.name);
