@@ -12,6 +12,7 @@
 // alone, so the number of rows changes nothing.
 #pragma once
 
+#include "kernels/cpu/decode_inl.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd.h"
 
@@ -32,6 +33,10 @@ constexpr int kAmxKBlocks = 16;
 constexpr int kAmxAheadBytes = 4096;  // in each panel, when weights are read once
 constexpr int64_t kTileElements = int64_t{kPanel} * kBlockK;
 constexpr int64_t kAmxCarry = kAmxPanels * kPanel;
+// A thread's scratch: the carry of a task, then a block of decoded weights.
+constexpr int kAmxCarryFloats = kAmxTaskRows * kAmxPanels * kPanel;
+constexpr int kAmxDecodedFloats = kAmxPanels * kAmxKBlocks * kBlockK / 2 * kPanel;
+constexpr int kAmxScratchFloats = kAmxCarryFloats + kAmxDecodedFloats;
 
 LORAD_SIMD_INLINE void FetchTile(const uint16_t* tile, int lines) {
   for (int i = 0; i < lines; ++i) Prefetch(tile + i * 32);
@@ -92,7 +97,7 @@ void TileBlock(const TileWork& work) {
   if constexpr (kTwoRows && kTwoPanels) Tiles::template Store<3>(lower + kPanel, kCarryBytes);
 }
 
-// y (+)= carry + bias for `rows` rows and all panels of the task.
+// y (+)= carry * scale + bias for `rows` rows and all panels of the task.
 void FinishRows(const GemmTask& task, const float* carry, int row, int rows) {
   const int columns = (task.end_panel - task.first_panel) * kPanel;
   const int first = task.first_panel * kPanel;
@@ -100,6 +105,7 @@ void FinishRows(const GemmTask& task, const float* carry, int row, int rows) {
     float* y = task.y + (row + r) * task.y_stride + first;
     for (int c = 0; c < columns; c += kLanes) {
       Vec value = Load(carry + r * kAmxCarry + c);
+      if (task.scales) value = Mul(value, Load(task.scales + first + c));
       if (task.bias) value = Add(value, Load(task.bias + first + c));
       if (task.accumulate) value = Add(Load(y + c), value);
       Store(y + c, value);
@@ -112,21 +118,33 @@ void TileGemm(const GemmTask& task) {
   const int rows = task.end_row - task.first_row;
   const int row_blocks = (rows + 2 * kTileRows - 1) / (2 * kTileRows);
   const int k_blocks = task.k / kBlockK;
-  const bool stream = row_blocks == 1;
+  const bool coded = task.w == nullptr;
+  const bool stream = row_blocks == 1 && !coded;
   const int step = stream ? k_blocks : kAmxKBlocks;
   const bool two_panels = task.end_panel - task.first_panel == 2;
   TileWork work;
   work.x_stride = task.x.stride;
-  work.panel_stride = k_blocks * kTileElements;
-  const uint16_t* w = task.w + task.first_panel * work.panel_stride;
+  // Bytes of codes, elements of bf16.
+  const int64_t panel_stride = k_blocks * kTileElements;
+  auto* decoded = reinterpret_cast<uint16_t*>(task.scratch + kAmxCarryFloats);
+  work.panel_stride = panel_stride;
   int configured = 0;
   for (int block = 0; block < k_blocks; block += step) {
     work.k_blocks = Smaller(step, k_blocks - block);
     work.first = block == 0;
-    work.w = w + block * kTileElements;
-    // Each row block fetches its share of the lines of the next block of k.
-    work.ahead = stream ? work.w + kAmxAheadBytes / 2 : work.w + work.k_blocks * kTileElements;
-    work.ahead_lines = stream ? kTileRows : (kTileRows + row_blocks - 1) / row_blocks;
+    const int64_t at = task.first_panel * panel_stride + block * kTileElements;
+    if (coded) {
+      DecodeBlock(task.codes + at, panel_stride, task.end_panel - task.first_panel,
+                  work.k_blocks * kBlockK / 2, decoded);
+      work.panel_stride = work.k_blocks * kTileElements;
+      work.w = work.ahead = decoded;
+      work.ahead_lines = 0;
+    } else {
+      work.w = task.w + at;
+      // Each row block fetches its share of the lines of the next block of k.
+      work.ahead = stream ? work.w + kAmxAheadBytes / 2 : work.w + work.k_blocks * kTileElements;
+      work.ahead_lines = stream ? kTileRows : (kTileRows + row_blocks - 1) / row_blocks;
+    }
     const bool last = block + work.k_blocks == k_blocks;
     for (int row = 0; row < rows; row += 2 * kTileRows) {
       const int count = Smaller(rows - row, 2 * kTileRows);

@@ -33,6 +33,21 @@ inline float FloatOfF16(uint16_t bits) {
   return std::bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
 }
 
+// Element `index` of a file's matrix as fp32. `data` need not be aligned.
+template <DType kType>
+float FloatAt(const void* data, int64_t index) {
+  const auto* at = static_cast<const std::byte*>(data) + index * int64_t{SizeOf(kType)};
+  if constexpr (kType == DType::kF32) {
+    float value;
+    std::memcpy(&value, at, sizeof(value));
+    return value;
+  } else {
+    uint16_t bits;
+    std::memcpy(&bits, at, sizeof(bits));
+    return kType == DType::kBF16 ? FloatOfBf16(bits) : FloatOfF16(bits);
+  }
+}
+
 // Element `index` of a file's matrix as bf16. `data` need not be aligned.
 template <DType kType>
 uint16_t Bf16At(const void* data, int64_t index) {

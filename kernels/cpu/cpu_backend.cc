@@ -64,7 +64,8 @@ std::unique_ptr<Matrix> CpuBackend::Pack(std::span<const HostMatrix> stacked,
                                          std::span<const float> bias, WeightFormat format) {
   LORAD_CHECK(Supports(format));
   return std::make_unique<PackedMatrix>(
-      stacked, bias, [this](int n, const std::function<void(int)>& fn) { ParallelFor(n, fn); });
+      stacked, bias, format,
+      [this](int n, const std::function<void(int)>& fn) { ParallelFor(n, fn); });
 }
 
 size_t CpuBackend::KvPageBytes(const KvGeometry& geometry) const {

@@ -33,6 +33,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Vector> NewVector(std::span<const float> values) override;
   std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked, std::span<const float> bias,
                                WeightFormat format) override;
+  bool Supports(WeightFormat format) const override {
+    return format == WeightFormat::kBf16 || format == WeightFormat::kInt8;
+  }
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;
   void SetPool(const PageSlab& slab, const KvGeometry& geometry) override;

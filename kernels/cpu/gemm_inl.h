@@ -1,9 +1,9 @@
 // y (+)= x W^T + bias over a packed matrix, for one task of rows and panels.
 //
 // Reduction order of an output element: one accumulator from zero over k in steps of one pair, in
-// order; then the bias; then, if accumulating, y + that. Blocking over k carries the accumulator
-// through fp32 memory, which is exact, so a row's result does not depend on how many rows it is
-// computed with, nor on where blocks or tasks begin.
+// order; then, of int8 weights, the scale; then the bias; then, if accumulating, y + that. Blocking
+// over k carries the accumulator through fp32 memory, which is exact, so a row's result does not
+// depend on how many rows it is computed with, nor on where blocks or tasks begin.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -37,14 +37,22 @@ constexpr int BlockPairs(int row_blocks) { return row_blocks <= 2 ? 64 : 128; }
 constexpr int kStreamAhead = 3072;
 constexpr int kChunkPairs = 4;  // between two fetches of the next block
 
-// Lines of weights to fetch while a block is computed: `lines` of 64 bytes in each of `panels`
-// panels, spread over the block.
+// Weights are bf16 or int8 codes. Codes become bf16 or floats in registers, on ports that the
+// products leave idle, again for each row block: that is cheaper than to keep them decoded.
+template <typename Weight>
+constexpr int kCacheLine = 64 / sizeof(Weight);  // elements
+
+// Lines of weights to fetch while a block is computed: `lines` of 64 bytes in each panel, spread
+// over the block.
+template <typename Weight>
 struct Ahead {
-  const uint16_t* w = nullptr;
+  const Weight* w = nullptr;
   int64_t panel_stride = 0;
   int lines = 0;
 };
 
+// A line of weights of each of `vectors / kVecs` panels: of bf16, or of codes that are decoded on
+// the way.
 LORAD_SIMD_INLINE void LoadLines(Pairs* weights, const uint16_t* w, int64_t panel_stride,
                                  int vectors) {
 #pragma GCC unroll 16
@@ -52,11 +60,38 @@ LORAD_SIMD_INLINE void LoadLines(Pairs* weights, const uint16_t* w, int64_t pane
     weights[v] = LoadPairs(w + (v / kVecs) * panel_stride + (v % kVecs) * 2 * kLanes);
   }
 }
+LORAD_SIMD_INLINE void LoadLines(Pairs* weights, const int8_t* w, int64_t panel_stride,
+                                 int vectors) {
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) {
+    const int8_t* even = w + (v / kVecs) * panel_stride + (v % kVecs) * kLanes;
+    weights[v] = DecodePairs(even, even + kPanel);
+  }
+}
+
+// The even or the odd inputs of the same as floats.
+template <bool kOdd>
+LORAD_SIMD_INLINE void LoadHalves(Vec* weights, const uint16_t* w, int64_t panel_stride,
+                                  int vectors) {
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) {
+    const Pairs pairs = LoadPairs(w + (v / kVecs) * panel_stride + (v % kVecs) * 2 * kLanes);
+    weights[v] = kOdd ? Odd(pairs) : Even(pairs);
+  }
+}
+template <bool kOdd>
+LORAD_SIMD_INLINE void LoadHalves(Vec* weights, const int8_t* w, int64_t panel_stride,
+                                  int vectors) {
+#pragma GCC unroll 16
+  for (int v = 0; v < vectors; ++v) {
+    weights[v] = Widen(w + (v / kVecs) * panel_stride + (v % kVecs) * kLanes + kOdd * kPanel);
+  }
+}
 
 // Adds one pair of k to kRows x kPanels panels of accumulators: bf16 activations...
-template <int kRows, int kPanels>
+template <int kRows, int kPanels, typename Weight>
 LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const uint16_t* x,
-                               int64_t x_stride, const uint16_t* w, int64_t panel_stride) {
+                               int64_t x_stride, const Weight* w, int64_t panel_stride) {
   Pairs weights[kPanels * kVecs];
   LoadLines(weights, w, panel_stride, kPanels * kVecs);
 #pragma GCC unroll 16
@@ -68,43 +103,46 @@ LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const uint16_
 }
 
 // ... and fp32 activations.
-template <int kRows, int kPanels>
+template <int kRows, int kPanels, typename Weight>
 LORAD_SIMD_INLINE void AddPair(Vec (&acc)[kRows][kPanels * kVecs], const float* x, int64_t x_stride,
-                               const uint16_t* w, int64_t panel_stride) {
-  Pairs weights[kPanels * kVecs];
-  LoadLines(weights, w, panel_stride, kPanels * kVecs);
+                               const Weight* w, int64_t panel_stride) {
+  Vec weights[kPanels * kVecs];
+  LoadHalves<false>(weights, w, panel_stride, kPanels * kVecs);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     const Vec xr = Set(x[r * x_stride]);
 #pragma GCC unroll 16
-    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Even(weights[v]), xr, acc[r][v]);
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(weights[v], xr, acc[r][v]);
   }
+  LoadHalves<true>(weights, w, panel_stride, kPanels * kVecs);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     const Vec xr = Set(x[r * x_stride + 1]);
 #pragma GCC unroll 16
-    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(Odd(weights[v]), xr, acc[r][v]);
+    for (int v = 0; v < kPanels * kVecs; ++v) acc[r][v] = Fma(weights[v], xr, acc[r][v]);
   }
 }
 
 // Adds `pairs` pairs, a multiple of kChunkPairs.
 // kStream: weights are read once, so each step fetches the line kStreamAhead further on.
-template <int kRows, int kPanels, bool kStream>
+template <int kRows, int kPanels, bool kStream, typename Weight>
 LORAD_SIMD_INLINE void Accumulate(Vec (&acc)[kRows][kPanels * kVecs], const Element* x,
-                                  int64_t x_stride, const uint16_t* w, int64_t panel_stride,
-                                  int pairs, const Ahead& ahead) {
+                                  int64_t x_stride, const Weight* w, int64_t panel_stride,
+                                  int pairs, const Ahead<Weight>& ahead) {
   const int chunks = pairs / kChunkPairs;
   int fetched = 0;
   for (int chunk = 0; chunk < chunks; ++chunk) {
     if constexpr (!kStream) {
       const int until = ahead.lines * (chunk + 1) / chunks;
       for (; fetched < until; ++fetched) {
-        for (int p = 0; p < kPanels; ++p) Prefetch(ahead.w + p * ahead.panel_stride + fetched * 32);
+        for (int p = 0; p < kPanels; ++p) {
+          Prefetch(ahead.w + p * ahead.panel_stride + fetched * kCacheLine<Weight>);
+        }
       }
     }
 #pragma GCC unroll 2
     for (int pair = 0; pair < kChunkPairs; ++pair) {
-      if constexpr (kStream) {
+      if (kStream && (sizeof(Weight) == 2 || pair % 2 == 0)) {
 #pragma GCC unroll 4
         for (int p = 0; p < kPanels; ++p) {
           PrefetchSecond(reinterpret_cast<const char*>(w + p * panel_stride) + kStreamAhead);
@@ -118,10 +156,11 @@ LORAD_SIMD_INLINE void Accumulate(Vec (&acc)[kRows][kPanels * kVecs], const Elem
 }
 
 // One block of rows and panels over one block of k.
+template <typename Weight>
 struct Block {
   const Element* x;
-  const uint16_t* w;
-  int64_t panel_stride;
+  const Weight* w;
+  int64_t panel_stride;  // elements
   int pairs;
   float* carry;  // [rows, carry_stride]
   int64_t carry_stride;
@@ -129,11 +168,11 @@ struct Block {
   bool last;
   int row;
   int panel;
-  Ahead ahead;
+  Ahead<Weight> ahead;
 };
 
-template <int kRows, int kPanels, bool kStream>
-[[gnu::noinline]] void RunBlock(const GemmTask& task, const Block& b) {
+template <int kRows, int kPanels, bool kStream, typename Weight>
+[[gnu::noinline]] void RunBlock(const GemmTask& task, const Block<Weight>& b) {
   Vec acc[kRows][kPanels * kVecs];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -161,6 +200,7 @@ template <int kRows, int kPanels, bool kStream>
     for (int v = 0; v < kPanels * kVecs; ++v) {
       float* out = y + r * task.y_stride + v * kLanes;
       Vec value = acc[r][v];
+      if (task.scales) value = Mul(value, Load(task.scales + b.panel * kPanel + v * kLanes));
       if (task.bias) value = Add(value, Load(task.bias + b.panel * kPanel + v * kLanes));
       if (task.accumulate) value = Add(Load(out), value);
       Store(out, value);
@@ -168,11 +208,11 @@ template <int kRows, int kPanels, bool kStream>
   }
 }
 
-template <int kRows, bool kStream>
-void RunPanels(const GemmTask& task, const Block& b, int panels) {
+template <int kRows, bool kStream, typename Weight>
+void RunPanels(const GemmTask& task, const Block<Weight>& b, int panels) {
   if constexpr (kBlockPanels == 1) {
     for (int p = 0; p < panels; ++p) {
-      Block one = b;
+      Block<Weight> one = b;
       one.w += p * b.panel_stride;
       one.carry += p * kPanel;
       one.panel += p;
@@ -191,8 +231,8 @@ void RunPanels(const GemmTask& task, const Block& b, int panels) {
   }
 }
 
-template <bool kStream>
-void RunRows(const GemmTask& task, const Block& b, int rows, int panels) {
+template <bool kStream, typename Weight>
+void RunRows(const GemmTask& task, const Block<Weight>& b, int rows, int panels) {
   switch (rows) {
     case 1:
       return RunPanels<1, kStream>(task, b, panels);
@@ -218,7 +258,8 @@ void RunRows(const GemmTask& task, const Block& b, int rows, int panels) {
   }
 }
 
-void Gemm(const GemmTask& task) {
+template <typename Weight>
+void GemmOf(const GemmTask& task, const Weight* weights) {
   const int panels = task.end_panel - task.first_panel;
   const int rows = task.end_row - task.first_row;
   const int row_blocks = (rows + kBlockRows - 1) / kBlockRows;
@@ -227,25 +268,25 @@ void Gemm(const GemmTask& task) {
   const int block_pairs = stream ? pairs : BlockPairs(row_blocks);
   const auto* x = static_cast<const Element*>(task.x.data);
 
-  Block b;
+  Block<Weight> b;
   b.panel_stride = int64_t{pairs} * 2 * kPanel;
   b.carry_stride = kTaskPanels * kPanel;
   b.panel = task.first_panel;
   b.ahead.panel_stride = b.panel_stride;
-  const uint16_t* w = task.w + task.first_panel * b.panel_stride;
+  const Weight* w = weights + task.first_panel * b.panel_stride;
   for (int pair = 0; pair < pairs; pair += block_pairs) {
     b.pairs = Smaller(block_pairs, pairs - pair);
     b.first = pair == 0;
     b.last = pair + b.pairs == pairs;
     b.w = w + pair * 2 * kPanel;
     // The next block of k is fetched while this one is computed, a share by each row block.
-    const int next = Smaller(block_pairs, pairs - pair - b.pairs);
+    const int next = Smaller(block_pairs, pairs - pair - b.pairs) * 2 * kPanel / kCacheLine<Weight>;
     int row = 0;
     for (int i = 0; i < row_blocks; ++i) {
       // Blocks of nearly equal size: a lone last row would leave most of the multipliers idle.
       const int end = rows * (i + 1) / row_blocks;
       const int begin_line = next * i / row_blocks;
-      b.ahead.w = b.w + (b.pairs + begin_line) * 2 * kPanel;
+      b.ahead.w = b.w + b.pairs * 2 * kPanel + begin_line * kCacheLine<Weight>;
       b.ahead.lines = next * (i + 1) / row_blocks - begin_line;
       b.row = task.first_row + row;
       b.x = x + b.row * task.x.stride + pair * 2;
@@ -258,6 +299,11 @@ void Gemm(const GemmTask& task) {
       row = end;
     }
   }
+}
+
+void Gemm(const GemmTask& task) {
+  if (task.w == nullptr) return GemmOf(task, task.codes);
+  GemmOf(task, task.w);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ constexpr KernelTable MakeAmxTable() {
   table.shrink = TileShrink<AmxTiles>;
   table.gemm_rows = kAmxTaskRows;
   table.gemm_panels = kAmxPanels;
-  table.gemm_scratch_floats = kAmxTaskRows * kAmxPanels * kPanel;
+  table.gemm_scratch_floats = kAmxScratchFloats;
   return table;
 }
 

@@ -31,8 +31,10 @@ struct Activations {
 // y[first_row .. end_row, panels first_panel .. end_panel) (+)= x W^T + bias.
 struct GemmTask {
   Activations x;
-  const uint16_t* w = nullptr;  // [panels][k/2][16][2] bf16
-  const float* bias = nullptr;  // [panels * 16] or null
+  const uint16_t* w = nullptr;    // [panels][k/2][16][2] bf16; null: codes and scales
+  const int8_t* codes = nullptr;  // [panels][k/2][2][16]
+  const float* scales = nullptr;  // [panels * 16]: a weight is its code times its output's scale
+  const float* bias = nullptr;    // [panels * 16] or null
   float* y = nullptr;  // [rows, y_stride]; columns up to the next multiple of 16 are written
   int64_t y_stride = 0;
   int k = 0;  // padded

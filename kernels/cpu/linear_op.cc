@@ -169,6 +169,8 @@ void LinearOp::Run(const LinearArgs& args, const PageSlab& slab) {
     const int row = gemm % cut.row_groups;
     kernels_.gemm({.x = activations,
                    .w = w.data(),
+                   .codes = w.codes(),
+                   .scales = w.scales(),
                    .bias = w.bias(),
                    .y = y.data(),
                    .y_stride = y.stride(),

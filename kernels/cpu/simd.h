@@ -17,6 +17,9 @@
 //   Add Sub Mul Div Max Min Sqrt RoundNearest
 //   Fma(a, b, c)                              a * b + c
 //   LoadPairs(p) SetPair(p)                   SetPair: the two bf16 at p in every lane
+//   StorePairs(p, w)
+//   Widen(p)                                  kLanes int8 as floats
+//   DecodePairs(even, odd)                    pairs of kLanes int8 at each
 //   Even(w) Odd(w)                            one half of each pair as floats
 //   Dot(acc, a, b)                            acc + even * even + odd * odd, in an order of its own
 //   LoadBf16(p) StoreBf16(p, v)               kLanes bf16, stored round-to-nearest-even

@@ -49,6 +49,18 @@ LORAD_SIMD_INLINE Vec KeepNotLess(Vec v, Vec x, float limit) {
 LORAD_SIMD_INLINE Pairs LoadPairs(const uint16_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
+LORAD_SIMD_INLINE void StorePairs(uint16_t* p, Pairs w) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w);
+}
+LORAD_SIMD_INLINE Vec Widen(const int8_t* p) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+// Small integers have no bits in the low half of a float.
+LORAD_SIMD_INLINE Pairs DecodePairs(const int8_t* even, const int8_t* odd) {
+  return _mm256_or_si256(_mm256_castps_si256(Widen(odd)),
+                         _mm256_srli_epi32(_mm256_castps_si256(Widen(even)), 16));
+}
 LORAD_SIMD_INLINE Pairs SetPair(const uint16_t* p) {
   int32_t pair;
   __builtin_memcpy(&pair, p, sizeof(pair));

@@ -51,6 +51,16 @@ LORAD_SIMD_INLINE Vec KeepNotLess(Vec v, Vec x, float limit) {
 }
 
 LORAD_SIMD_INLINE Pairs LoadPairs(const uint16_t* p) { return _mm512_loadu_si512(p); }
+LORAD_SIMD_INLINE void StorePairs(uint16_t* p, Pairs w) { _mm512_storeu_si512(p, w); }
+LORAD_SIMD_INLINE Vec Widen(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+// Small integers have no bits in the low half of a float.
+LORAD_SIMD_INLINE Pairs DecodePairs(const int8_t* even, const int8_t* odd) {
+  return _mm512_or_si512(_mm512_castps_si512(Widen(odd)),
+                         _mm512_srli_epi32(_mm512_castps_si512(Widen(even)), 16));
+}
 LORAD_SIMD_INLINE Pairs SetPair(const uint16_t* p) {
   int32_t pair;
   __builtin_memcpy(&pair, p, sizeof(pair));

@@ -58,6 +58,15 @@ LORAD_SIMD_INLINE Pairs LoadPairs(const uint16_t* p) {
   __builtin_memcpy(&v, p, sizeof(v));
   return v;
 }
+LORAD_SIMD_INLINE void StorePairs(uint16_t* p, Pairs w) { __builtin_memcpy(p, &w, sizeof(w)); }
+LORAD_SIMD_INLINE Vec Widen(const int8_t* p) {
+  const Ints wide = {p[0], p[1], p[2], p[3]};
+  return __builtin_convertvector(wide, Vec);
+}
+// Small integers have no bits in the low half of a float.
+LORAD_SIMD_INLINE Pairs DecodePairs(const int8_t* even, const int8_t* odd) {
+  return reinterpret_cast<Pairs>(Widen(odd)) | reinterpret_cast<Pairs>(Widen(even)) >> 16;
+}
 LORAD_SIMD_INLINE Pairs SetPair(const uint16_t* p) {
   uint32_t pair;
   __builtin_memcpy(&pair, p, sizeof(pair));

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cuda/dense_ops.h"
 #include "kernels/cuda/views.h"
+#include "kernels/quantise.h"
 #include "memory/base/check.h"
 
 namespace lorad::kernels::cuda {
@@ -56,50 +55,6 @@ void PackBf16Row(const HostMatrix& m, int64_t row, Values& values, std::byte* to
   ReadRow(m, row, values.data());
   auto* out = reinterpret_cast<uint16_t*>(to);
   for (size_t i = 0; i < cols; ++i) out[i] = Bf16Of(values[i]);
-}
-
-struct Scale {
-  float value = 0;    // what a code of 1 stands for
-  float inverse = 0;  // zero where all codes are zero
-};
-
-Scale ScaleOf(const float* values, size_t count, float largest_code) {
-  float largest = 0;
-  for (size_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(values[i]));
-  const float scale = largest / largest_code;
-  // Below that the scale, or its inverse, would leave the range of a float.
-  if (scale < std::numeric_limits<float>::min()) return {};
-  return {scale, 1.0f / scale};
-}
-
-// Nearest integer, ties to even, of |value| < 2^22: adding 1.5 * 2^23 leaves it in the low bits.
-int32_t NearestInteger(float value) {
-  constexpr float kShift = 12582912.0f;
-  return std::bit_cast<int32_t>(value + kShift) - std::bit_cast<int32_t>(kShift);
-}
-
-void EncodeIntegers(const float* values, size_t count, float inverse, int32_t largest,
-                    int32_t offset, uint8_t* codes) {
-  for (size_t i = 0; i < count; ++i) {
-    const int32_t nearest = NearestInteger(values[i] * inverse);
-    codes[i] = static_cast<uint8_t>(std::min(std::max(nearest, -largest), largest) + offset);
-  }
-}
-
-// e4m3 (OCP 8-bit floating point, "FP8 E4M3"): bias 7, no infinity, 448 the largest. To nearest,
-// ties to even, saturating.
-uint8_t EncodeFp8(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  // Normal: rounded to three bits of mantissa; the exponent's bias goes from 127 to 7.
-  const uint32_t normal =
-      ((magnitude + 0x7ffffu + ((magnitude >> 20) & 1u)) >> 20) - ((127u - 7u) << 3);
-  // Below 2^-6: a multiple of 2^-9, which is the step of floats at 2^14.
-  constexpr float kShift = 16384.0f;
-  const uint32_t subnormal = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + kShift) -
-                             std::bit_cast<uint32_t>(kShift);
-  const uint32_t code = magnitude < 0x3c800000u ? subnormal : normal;
-  return static_cast<uint8_t>(std::min(code, 0x7eu) | (bits >> 31 << 7));
 }
 
 // Lays a row's codes out as lines. Inputs 0..3 of a word are at bytes 0, 2, 1, 3.
@@ -156,25 +111,14 @@ HostWeights PackWeights(std::span<const HostMatrix> stacked, WeightFormat format
         continue;
       }
       ReadRow(m, row, values.data());
+      const size_t stride = size_t(packed.stride);
+      QuantiseRow(format, std::span(values).first(stride), std::span(codes).first(stride),
+                  {scales, row_scales});
       if (format == WeightFormat::kInt4) {
-        for (size_t group = 0; group < row_scales; ++group) {
-          const size_t at = group * kScaleInputs;
-          const Scale scale = ScaleOf(values.data() + at, kScaleInputs, kInt4Max);
-          scales[group] = scale.value;
-          EncodeIntegers(values.data() + at, kScaleInputs, scale.inverse, 7, 8, codes.data() + at);
-        }
         LayHalfBytes(codes, lines, to);
-        continue;
-      }
-      const bool fp8 = format == WeightFormat::kFp8;
-      const Scale scale = ScaleOf(values.data(), inputs, fp8 ? kFp8Max : kInt8Max);
-      scales[0] = scale.value;
-      if (fp8) {
-        for (size_t i = 0; i < inputs; ++i) codes[i] = EncodeFp8(values[i] * scale.inverse);
       } else {
-        EncodeIntegers(values.data(), inputs, scale.inverse, 127, 0, codes.data());
+        LayBytes(codes, lines, to);
       }
-      LayBytes(codes, lines, to);
     }
   }
   return packed;

@@ -12,18 +12,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/host_device.h"
+#include "kernels/quantise.h"
 #include "kernels/types.h"
 
 namespace lorad::kernels::cuda {
 
 inline constexpr int kLineBytes = 64;
 inline constexpr int kBlockInputs = 32;
-inline constexpr int kScaleInputs = 64;  // of int4 that share a scale
-
-// What an int8, fp8 or int4 row's (int4: group's) largest magnitude becomes.
-inline constexpr float kInt8Max = 127.0f;
-inline constexpr float kFp8Max = 448.0f;
-inline constexpr float kInt4Max = 7.0f;
 
 LORAD_HOST_DEVICE constexpr int LineInputs(WeightFormat format) {
   return format == WeightFormat::kBf16   ? kBlockInputs

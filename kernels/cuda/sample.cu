@@ -279,7 +279,8 @@ LORAD_DEVICE Cut Select(const Row& row, const Cut& cut, const Wanted& wanted, ui
       const Mass mass = by_mass ? MassOf(row, logit) : 0;
       total += mass;
       if (!counts) return;
-      const uint32_t bin = (key >> shift) & (kBins - 1) & ((1u << (known - shift)) - 1);
+      // The last digit has ten bits: the eleventh is the same in all keys here, and in `prefix`.
+      const uint32_t bin = (key >> shift) & (kBins - 1);
       AtomicAdd(&bins.count[bin], 1u);
       if (!by_mass) return;
       const auto low = static_cast<uint32_t>(mass);
@@ -338,8 +339,8 @@ LORAD_KERNEL(kThreads, 1) void Sample(SampleArgs args) {
   int token = best.id;
   row.max = best.logit;
   row.scale = 1.0f / wish.temperature;
-  // A temperature too small for its inverse is greedy.
-  if (wish.temperature != 0 && fabsf(row.max) <= FLT_MAX && row.scale <= FLT_MAX) {
+  // Temperature 0, and one too small for its inverse, is greedy.
+  if (fabsf(row.max) <= FLT_MAX && row.scale <= FLT_MAX) {
     Cut cut = {0, kAnyId};
     if (wish.min_p > 0) {
       cut.key = KeyOf(LogitOfShare(row.max, wish.temperature, double{wish.min_p}));

@@ -3,7 +3,7 @@
 // so clarity comes before speed everywhere.
 //
 // It does NOT share code with the other backends: a mistake in shared code would be invisible to
-// the comparison.
+// the comparison. (But for what the low-precision formats mean, which is defined once: quantise.h.)
 #pragma once
 
 #include <memory>
@@ -29,6 +29,7 @@ class ReferenceBackend final : public Backend {
   std::unique_ptr<Vector> NewVector(std::span<const float> values) override;
   std::unique_ptr<Matrix> Pack(std::span<const HostMatrix> stacked, std::span<const float> bias,
                                WeightFormat format) override;
+  bool Supports(WeightFormat) const override { return true; }
   std::span<float> HostRow(Tensor& x, int row) override;
 
   size_t KvPageBytes(const KvGeometry& geometry) const override;

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "fmt/format.h"
+#include "kernels/quantise.h"
 #include "kernels/reference/reference_backend.h"
 #include "kernels/reference/storage.h"
 #include "memory/base/check.h"
@@ -28,6 +29,17 @@ class HostBuffer final : public Buffer {
   std::byte* data_;
   size_t bytes_;
 };
+
+// Makes a row of weights what is left of it after coding and decoding.
+void RoundToFormat(WeightFormat format, std::span<float> row) {
+  std::vector<uint8_t> codes(row.size());
+  std::vector<float> scales(size_t(ScalesOf(format, static_cast<int>(row.size()))));
+  QuantiseRow(format, row, codes, scales);
+  for (size_t i = 0; i < row.size(); ++i) {
+    const size_t scale = format == WeightFormat::kInt4 ? i / size_t{kScaleInputs} : 0;
+    row[i] = ValueOfCode(format, codes[i]) * scales[scale];
+  }
+}
 
 }  // namespace
 
@@ -60,6 +72,11 @@ std::unique_ptr<Matrix> ReferenceBackend::Pack(std::span<const HostMatrix> stack
     LORAD_CHECK(part.cols == cols);
     rows += part.rows;
     for (int64_t i = 0; i < part.rows * cols; ++i) values.push_back(Element(part, i));
+  }
+  if (format != WeightFormat::kBf16) {
+    for (int64_t row = 0; row < rows; ++row) {
+      RoundToFormat(format, std::span(values).subspan(size_t(row * cols), size_t(cols)));
+    }
   }
   LORAD_CHECK(bias.empty() || int64_t(bias.size()) == rows);
   return std::make_unique<F32Matrix>(static_cast<int>(rows), static_cast<int>(cols),

@@ -47,10 +47,11 @@ std::vector<float> RandomValues(uint64_t seed, int64_t count) {
   return values;
 }
 
-std::unique_ptr<kernels::Matrix> RandomMatrix(uint64_t seed, int rows, int cols) {
+std::unique_ptr<kernels::Matrix> RandomMatrix(uint64_t seed, int rows, int cols,
+                                              kernels::WeightFormat format) {
   const std::vector<float> values = RandomValues(seed, int64_t{rows} * cols);
   const kernels::HostMatrix view = {kernels::DType::kF32, values.data(), rows, cols};
-  return TheBackend().Pack(std::span(&view, 1), {});
+  return TheBackend().Pack(std::span(&view, 1), {}, format);
 }
 
 void FillRandom(kernels::Backend& backend, kernels::Tensor& tensor, int rows, uint64_t seed) {

@@ -21,7 +21,9 @@ const MachinePeak& ThePeak();
 
 // Values in (-1, 1) that bf16 holds exactly.
 std::vector<float> RandomValues(uint64_t seed, int64_t count);
-std::unique_ptr<kernels::Matrix> RandomMatrix(uint64_t seed, int rows, int cols);
+// Int8 holds them exactly too.
+std::unique_ptr<kernels::Matrix> RandomMatrix(
+    uint64_t seed, int rows, int cols, kernels::WeightFormat format = kernels::WeightFormat::kBf16);
 // Fills rows [0, rows) of `tensor`.
 void FillRandom(kernels::Backend& backend, kernels::Tensor& tensor, int rows, uint64_t seed);
 

@@ -1,5 +1,9 @@
 // y = x W^T with cold weights, as a model runs it: the calls go round more than 256 MB of matrices.
+// BM_Gemm reports bf16 weights against the machine's roof, BM_Int8 int8 weights against bf16 ones.
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -26,27 +30,76 @@ bool Right(const std::vector<float>& w, int inputs, kernels::Tensor& x, kernels:
   return std::sqrt(error) <= 1e-3 * std::sqrt(norm);
 }
 
+// One shape with weights of one format.
+class Layer {
+ public:
+  Layer(const benchmark::State& state, kernels::WeightFormat format)
+      : inputs_(static_cast<int>(state.range(0))),
+        outputs_(static_cast<int>(state.range(1))),
+        rows_(static_cast<int>(state.range(2))),
+        bytes_((format == kernels::WeightFormat::kInt8 ? 1.0 : 2.0) * inputs_ * outputs_),
+        x_(TheBackend().NewTensor(rows_, inputs_)),
+        y_(TheBackend().NewTensor(rows_, outputs_)) {
+    for (double used = 0; used < kColdBytes; used += bytes_) {
+      copies_.push_back(RandomMatrix(copies_.size(), outputs_, inputs_, format));
+    }
+    FillRandom(TheBackend(), *x_, rows_, 1000);
+  }
+
+  double bytes() const { return bytes_; }
+  double flops() const { return 2.0 * rows_ * inputs_ * outputs_; }
+  void Run(int i) {
+    TheBackend().Linear({.rows = rows_,
+                         .x = x_.get(),
+                         .w = copies_[size_t(i) % copies_.size()].get(),
+                         .y = y_.get()});
+  }
+  bool IsRight() {
+    Run(0);
+    return Right(RandomValues(0, int64_t{outputs_} * inputs_), inputs_, *x_, *y_, rows_);
+  }
+
+ private:
+  const int inputs_;
+  const int outputs_;
+  const int rows_;
+  const double bytes_;  // of the weights
+  std::vector<std::unique_ptr<kernels::Matrix>> copies_;
+  std::unique_ptr<kernels::Tensor> x_;
+  std::unique_ptr<kernels::Tensor> y_;
+};
+
 void BM_Gemm(benchmark::State& state) {
-  const auto inputs = static_cast<int>(state.range(0)), outputs = static_cast<int>(state.range(1));
-  const auto rows = static_cast<int>(state.range(2));
-  kernels::Backend& backend = TheBackend();
-  const double bytes = 2.0 * inputs * outputs;
-  std::vector<std::unique_ptr<kernels::Matrix>> copies;
-  for (double used = 0; used < kColdBytes; used += bytes) {
-    copies.push_back(RandomMatrix(copies.size(), outputs, inputs));
-  }
-  const auto x = backend.NewTensor(rows, inputs), y = backend.NewTensor(rows, outputs);
-  FillRandom(backend, *x, rows, 1000);
-  const auto call = [&](int i) {
-    backend.Linear(
-        {.rows = rows, .x = x.get(), .w = copies[size_t(i) % copies.size()].get(), .y = y.get()});
+  Layer layer(state, kernels::WeightFormat::kBf16);
+  if (!layer.IsRight()) return state.SkipWithError("the result is wrong");
+  Report(state, layer.bytes(), layer.flops(), [&](int i) { layer.Run(i); });
+}
+
+// Calls of both formats take turns, so that another process on the machine slows both.
+void BM_Int8(benchmark::State& state) {
+  Layer bf16(state, kernels::WeightFormat::kBf16), int8(state, kernels::WeightFormat::kInt8);
+  if (!bf16.IsRight() || !int8.IsRight()) return state.SkipWithError("the result is wrong");
+  const auto seconds = [](Layer& layer, int i) {
+    const auto begin = std::chrono::steady_clock::now();
+    layer.Run(i);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };
-  call(0);
-  if (!Right(RandomValues(0, int64_t{outputs} * inputs), inputs, *x, *y, rows)) {
-    state.SkipWithError("the result is wrong");
-    return;
+  std::vector<double> of_bf16, of_int8;
+  int i = 1;
+  for (auto _ : state) {
+    of_bf16.push_back(seconds(bf16, i));
+    of_int8.push_back(seconds(int8, i++));
+    state.SetIterationTime(of_int8.back());
   }
-  Report(state, bytes, 2.0 * rows * inputs * outputs, call);
+  const auto best = [](const std::vector<double>& all) { return *std::ranges::min_element(all); };
+  const auto median = [](std::vector<double>& all) {
+    std::ranges::sort(all);
+    return all[all.size() / 2];
+  };
+  state.counters["bf16_us"] = best(of_bf16) * 1e6;
+  state.counters["int8_us"] = best(of_int8) * 1e6;
+  state.counters["speedup"] = best(of_bf16) / best(of_int8);
+  state.counters["speedup_median"] = median(of_bf16) / median(of_int8);
 }
 
 BENCHMARK(BM_Gemm)
@@ -54,6 +107,13 @@ BENCHMARK(BM_Gemm)
     ->ArgsProduct({{1024}, {4096}, {1, 8, 32, 512}})
     ->ArgsProduct({{2048}, {4096}, {1, 2, 4, 8, 16, 32, 64, 128, 512}})
     ->ArgsProduct({{5632}, {2048}, {1, 8, 32, 512}})
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
+
+BENCHMARK(BM_Int8)
+    ->ArgNames({"inputs", "outputs", "rows"})
+    ->ArgsProduct({{2048}, {4096}, {1, 2, 4, 8, 16, 32, 64, 128, 512}})
+    ->ArgsProduct({{4096}, {14336}, {1, 8, 32}})
     ->UseManualTime()
     ->Unit(benchmark::kMicrosecond);
 

@@ -95,10 +95,10 @@ std::vector<uint32_t> Rig::TakePages(uint32_t count) {
   return pages;
 }
 
-std::unique_ptr<Matrix> Rig::Pack(const Rows& values, DType dtype) {
+std::unique_ptr<Matrix> Rig::Pack(const Rows& values, DType dtype, WeightFormat format) {
   const Encoded encoded = Encode(values, dtype);
   const HostMatrix view = encoded.view();
-  return backend_->Pack({&view, 1}, {});
+  return backend_->Pack({&view, 1}, {}, format);
 }
 
 std::unique_ptr<Tensor> Rig::Upload(const Rows& values, int spare, Precision precision) {
@@ -186,6 +186,15 @@ testing::AssertionResult Within(const Rows& got, const Rows& want, const Deviati
 Deviation Stored(const std::string& variant, const Deviation& bound) {
   if (!TraitsOf(variant).rounds_activations) return bound;
   return {std::max(bound.norm, kBf16Bound.norm), std::max(bound.highest, kBf16Bound.highest)};
+}
+
+std::vector<WeightVariant> WeightVariants() {
+  std::vector<WeightVariant> variants;
+  for (const std::string& backend : Variants()) {
+    variants.push_back({backend, WeightFormat::kBf16});
+    if (!TraitsOf(backend).slow) variants.push_back({backend, WeightFormat::kInt8});
+  }
+  return variants;
 }
 
 }  // namespace lorad::kernels::conformance

@@ -14,6 +14,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/backend.h"
+#include "kernels/quantise.h"
 
 namespace lorad::kernels::conformance {
 
@@ -70,7 +71,8 @@ class Rig {
   // A tensor with room for `spare` rows more than `values` has.
   std::unique_ptr<Tensor> Upload(const Rows& values, int spare = 0,
                                  Precision precision = Precision::kActivation);
-  std::unique_ptr<Matrix> Pack(const Rows& values, DType dtype = DType::kF32);
+  std::unique_ptr<Matrix> Pack(const Rows& values, DType dtype = DType::kF32,
+                               WeightFormat format = WeightFormat::kBf16);
   Rows Download(Tensor& tensor, int rows);
 
  private:
@@ -128,6 +130,16 @@ struct VariantTraits {
   bool slow = false;                // by far: large cases are left out or made smaller
 };
 VariantTraits TraitsOf(const std::string& variant);
+
+// Those with bf16 weights and, where they are not slow, with int8 weights.
+struct WeightVariant {
+  std::string backend;
+  WeightFormat format;
+};
+std::vector<WeightVariant> WeightVariants();
+inline std::string WeightVariantName(const testing::TestParamInfo<WeightVariant>& info) {
+  return info.param.backend + "_" + std::string(Name(info.param.format));
+}
 
 // What a result in an activation tensor may be off by, where arithmetic alone allows `bound`.
 Deviation Stored(const std::string& variant, const Deviation& bound);

@@ -45,6 +45,23 @@ TEST_P(ElementwiseConformance, EmbedGivesTheTablesRows) {
   }
 }
 
+TEST_P(ElementwiseConformance, EmbedOfInt8) {
+  for (const int cols : {1, 16, 33, 200}) {
+    const Rows table = Make(Values::kDense, 5, 40, cols);
+    const std::vector<int32_t> tokens = {39, 0, 7, 7, 12};
+    Rows out[2];
+    int i = 0;
+    for (Rig* rig : {&want_, &got_}) {
+      const auto packed = rig->Pack(table, DType::kF32, WeightFormat::kInt8);
+      const auto tensor = rig->backend().NewTensor(6, cols);
+      rig->backend().Embed(tokens, *packed, *tensor);
+      out[i++] = rig->Download(*tensor, 5);
+    }
+    EXPECT_TRUE(SameBits(out[1], out[0])) << cols;
+    EXPECT_TRUE(Within(out[1], Pick(table, std::vector<int>{39, 0, 7, 7, 12}), {0.01, 0.02}));
+  }
+}
+
 TEST_P(ElementwiseConformance, EmbedRoundsToBf16AtMost) {
   const Rows table = Make(Values::kDense, 6, 20, 50);
   const auto tensor = got_.Upload(table);

@@ -23,13 +23,16 @@ LoadedLinear::LoadedLinear(Rig& rig, const LinearCase& problem)
   std::vector<Encoded> parts;
   std::vector<HostMatrix> views;
   for (size_t i = 0; i < problem.parts.size(); ++i) {
-    parts.push_back(
-        Encode(Make(problem.values, problem.seed + 10 + i, problem.parts[i], problem.cols),
-               problem.dtype));
+    Rows part = Make(problem.values, problem.seed + 10 + i, problem.parts[i], problem.cols);
+    if (problem.format == WeightFormat::kInt8 && problem.values == Values::kGrid) {
+      for (int row = 0; row < part.rows; ++row) part.At(row)[0] = 127.0f / 64.0f;
+    }
+    parts.push_back(Encode(part, problem.dtype));
   }
   for (const Encoded& part : parts) views.push_back(part.view());
   const Rows bias = Make(problem.values, problem.seed + 2, 1, problem.out_cols());
-  weights_ = rig.backend().Pack(views, problem.bias ? bias.At(0) : std::span<const float>());
+  weights_ = rig.backend().Pack(views, problem.bias ? bias.At(0) : std::span<const float>(),
+                                problem.format);
   for (size_t i = 0; i < problem.adapters.size(); ++i) {
     adapters_.emplace_back(rig, problem.adapters[i], problem.seed + 100 + i, kSites);
     substitute_.push_back(int(i));

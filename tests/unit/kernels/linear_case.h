@@ -15,6 +15,8 @@ struct LinearCase {
   bool bias = false;
   bool accumulate = false;
   DType dtype = DType::kF32;
+  WeightFormat format = WeightFormat::kBf16;
+  // Grid weights are exact in int8 too: each row's first weight is the grid's largest then.
   Values values = Values::kGrid;
   Precision output = Precision::kActivation;
   uint32_t site = 1;

@@ -8,20 +8,22 @@
 namespace lorad::kernels::conformance {
 namespace {
 
-class LinearConformance : public testing::TestWithParam<std::string> {
+class LinearConformance : public testing::TestWithParam<WeightVariant> {
  protected:
+  const std::string& backend() const { return GetParam().backend; }
   // With an output in full precision too, where that is another one.
   void ExpectLike(LinearCase problem, const Deviation& bound, size_t page_bytes = 4096,
                   uint32_t pages = 400) {
+    if (problem.format == WeightFormat::kBf16) problem.format = GetParam().format;
     const Rows want = RunLinear({.page_bytes = page_bytes, .pages = pages}, problem);
     const auto expect = [&](const Deviation& within) {
       const Rows got =
-          RunLinear({.backend = GetParam(), .page_bytes = page_bytes, .pages = pages}, problem);
+          RunLinear({.backend = backend(), .page_bytes = page_bytes, .pages = pages}, problem);
       EXPECT_TRUE(Within(got, want, within))
           << problem.rows << " rows, " << problem.cols << " -> " << problem.out_cols();
     };
-    expect(Stored(GetParam(), bound));
-    if (!TraitsOf(GetParam()).rounds_activations) return;
+    expect(Stored(backend(), bound));
+    if (!TraitsOf(backend()).rounds_activations) return;
     problem.output = Precision::kFull;
     expect(bound);
   }
@@ -62,6 +64,24 @@ TEST_P(LinearConformance, EveryFileFormat) {
     ExpectLike({.rows = 6, .cols = 40, .parts = {24, 40}, .dtype = dtype}, kExact);
     ExpectLike({.rows = 9, .cols = 96, .parts = {64}, .dtype = dtype, .values = Values::kDense},
                kBf16Bound);
+  }
+}
+
+TEST_P(LinearConformance, EveryWeightFormat) {
+  if (GetParam().format != WeightFormat::kBf16) GTEST_SKIP() << "as with bf16";
+  Rig rig({.backend = backend()});
+  for (const WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4, WeightFormat::kFp8}) {
+    if (!rig.backend().Supports(format)) continue;
+    for (const int rows : {1, 40}) {
+      ExpectLike({.rows = rows,
+                  .cols = 200,
+                  .parts = {48, 17},
+                  .bias = true,
+                  .accumulate = true,
+                  .format = format,
+                  .values = Values::kDense},
+                 kBf16Bound);
+    }
   }
 }
 
@@ -127,10 +147,11 @@ TEST_P(LinearConformance, WeightsOfRequests) {
 
 TEST_P(LinearConformance, WeightZeroIsTheBaseModel) {
   LinearCase problem{.rows = 20, .cols = 72, .parts = {48, 17, 17}, .adapters = StackedAdapters()};
-  const Rows base = RunLinear({.backend = GetParam(), .pages = 400}, problem);
+  problem.format = GetParam().format;
+  const Rows base = RunLinear({.backend = backend(), .pages = 400}, problem);
   problem.adapter_of_row = AdaptersInRuns(20, 4, 3);
   problem.weight_of_row.assign(20, 0.0f);
-  const Rows weightless = RunLinear({.backend = GetParam(), .pages = 400}, problem);
+  const Rows weightless = RunLinear({.backend = backend(), .pages = 400}, problem);
   EXPECT_TRUE(Within(weightless, base, kExact));
 }
 
@@ -168,7 +189,7 @@ TEST_P(LinearConformance, AdapterFilesOfEveryFormat) {
 
 TEST_P(LinearConformance, LayoutKeepsItsPromises) {
   for (const size_t page_bytes : {size_t{4096}, size_t{20480}, size_t{1} << 16}) {
-    Rig rig({.backend = GetParam(), .page_bytes = page_bytes, .pages = 400});
+    Rig rig({.backend = backend(), .page_bytes = page_bytes, .pages = 400});
     const LoadedAdapter adapter(rig, StackedAdapters()[0], 1, kSites);
     const AdapterLayout& layout = adapter.layout;
     ASSERT_EQ(layout.site_begin.size(), kSites + 1);
@@ -192,11 +213,12 @@ TEST_P(LinearConformance, LayoutKeepsItsPromises) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, LinearConformance, testing::ValuesIn(Variants()), VariantName);
+INSTANTIATE_TEST_SUITE_P(All, LinearConformance, testing::ValuesIn(WeightVariants()),
+                         WeightVariantName);
 
 // --- Bit-identical whatever the batch ---
 
-class LinearInvariance : public testing::TestWithParam<std::string> {
+class LinearInvariance : public testing::TestWithParam<WeightVariant> {
  protected:
   static constexpr int kRows = 96;
 
@@ -226,10 +248,11 @@ class LinearInvariance : public testing::TestWithParam<std::string> {
                                    .values = Values::kDense}});
     }
     problem.adapter_of_row = AdaptersInRuns(kRows, 5, 4);
+    problem.format = GetParam().format;
     return problem;
   }
   RigOptions Options(int threads = 2, uint64_t placement = 1, size_t page_bytes = 4096) const {
-    return {.backend = GetParam(),
+    return {.backend = GetParam().backend,
             .threads = threads,
             .page_bytes = page_bytes,
             .pages = 600,
@@ -292,7 +315,8 @@ TEST_P(LinearInvariance, ThreadsPagesAndPlacement) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, LinearInvariance, testing::ValuesIn(Variants()), VariantName);
+INSTANTIATE_TEST_SUITE_P(All, LinearInvariance, testing::ValuesIn(WeightVariants()),
+                         WeightVariantName);
 
 }  // namespace
 }  // namespace lorad::kernels::conformance

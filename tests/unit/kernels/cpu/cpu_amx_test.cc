@@ -105,7 +105,7 @@ const KernelTable* EmulatedAmxKernels() {
     t.bf16_activations = true;
     t.gemm_rows = kAmxTaskRows;
     t.gemm_panels = kAmxPanels;
-    t.gemm_scratch_floats = kAmxTaskRows * kAmxPanels * kPanel;
+    t.gemm_scratch_floats = kAmxScratchFloats;
     t.tile_order = TileOrder::kPairMajor;
     t.gemm = TileGemm<EmulatedTiles>;
     t.shrink = TileShrink<EmulatedTiles>;

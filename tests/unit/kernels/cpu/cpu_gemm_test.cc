@@ -1,11 +1,13 @@
-// The GEMM kernels of every instruction set against sums in double, and the property that
-// everything above relies on: a row has the same bits whatever it is computed with.
+// The GEMM kernels of every instruction set and format against sums in double, and the property
+// that everything above relies on: a row has the same bits whatever it is computed with.
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/quantise.h"
 #include "tests/unit/kernels/cpu/kernel_cases.h"
 
 namespace lorad::kernels::cpu {
@@ -13,9 +15,12 @@ namespace {
 
 constexpr double kF32 = 3e-6;  // of the result's size: sums of exact products in another order
 
-class CpuGemm : public testing::TestWithParam<const KernelTable*> {
+class CpuGemm : public testing::TestWithParam<std::tuple<const KernelTable*, WeightFormat>> {
  protected:
-  const KernelTable& kernels() const { return *GetParam(); }
+  const KernelTable& kernels() const { return *std::get<0>(GetParam()); }
+  Layer Make(int outputs, int inputs, bool bias) const {
+    return MakeLayer(outputs, inputs, bias, std::get<1>(GetParam()));
+  }
   GemmCut Whole() const { return {kernels().gemm_panels, kernels().gemm_rows}; }
   const FlushDenormals flush_;
 };
@@ -38,7 +43,7 @@ std::vector<double> Expect(const Layer& layer, const std::vector<float>& x, int 
 }
 
 TEST_P(CpuGemm, IsRightForEveryNumberOfRows) {
-  const Layer layer = MakeLayer(80, 200, true);
+  const Layer layer = Make(80, 200, true);
   for (int rows = 1; rows <= 40; ++rows) {
     const std::vector<float> x = Values(7, int64_t{rows} * layer.inputs);
     EXPECT_LT(
@@ -52,7 +57,7 @@ TEST_P(CpuGemm, IsRightForOddShapesBiasAndAccumulation) {
   for (const int outputs : {1, 15, 16, 17, 47, 48, 49, 100}) {
     for (const int inputs : {1, 2, 31, 32, 33, 64, 127, 300, 1100}) {
       const bool bias = outputs % 2 == 1;
-      const Layer layer = MakeLayer(outputs, inputs, bias);
+      const Layer layer = Make(outputs, inputs, bias);
       for (const int rows : {1, 3, 9, 18}) {
         const std::vector<float> x = Values(8, int64_t{rows} * inputs);
         const std::vector<float> before = Values(9, int64_t{rows} * outputs);
@@ -67,7 +72,7 @@ TEST_P(CpuGemm, IsRightForOddShapesBiasAndAccumulation) {
 }
 
 TEST_P(CpuGemm, ARowHasTheSameBitsWhateverItIsComputedWith) {
-  const Layer layer = MakeLayer(70, 1130, true);
+  const Layer layer = Make(70, 1130, true);
   constexpr int kRows = 40;
   const std::vector<float> x = Values(10, int64_t{kRows} * layer.inputs);
   const std::vector<float> before = Values(11, int64_t{kRows} * layer.outputs);
@@ -95,7 +100,7 @@ TEST_P(CpuGemm, ARowHasTheSameBitsWhateverItIsComputedWith) {
 }
 
 TEST_P(CpuGemm, TheLargestTaskFitsItsScratch) {
-  const Layer layer = MakeLayer(16 * kernels().gemm_panels, 640, false);
+  const Layer layer = Make(16 * kernels().gemm_panels, 640, false);
   const int rows = kernels().gemm_rows;
   const std::vector<float> x = Values(12, int64_t{rows} * layer.inputs);
   EXPECT_LT(
@@ -103,8 +108,14 @@ TEST_P(CpuGemm, TheLargestTaskFitsItsScratch) {
       kF32);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, CpuGemm, testing::ValuesIn(TablesToTest()),
-                         [](const auto& set) { return std::string(set.param->name); });
+INSTANTIATE_TEST_SUITE_P(Sets, CpuGemm,
+                         testing::Combine(testing::ValuesIn(TablesToTest()),
+                                          testing::Values(WeightFormat::kBf16,
+                                                          WeightFormat::kInt8)),
+                         [](const auto& set) {
+                           return std::string(std::get<0>(set.param)->name) + "_" +
+                                  std::string(Name(std::get<1>(set.param)));
+                         });
 
 }  // namespace
 }  // namespace lorad::kernels::cpu

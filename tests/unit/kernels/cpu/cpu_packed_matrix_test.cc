@@ -4,6 +4,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/quantise.h"
 
 namespace lorad::kernels::cpu {
 namespace {
@@ -45,7 +46,7 @@ TEST(PackedMatrix, StacksEveryFormatAndGivesRowsBack) {
     const Stored b = Store(DType::kF16, 5, 30, cols);
     const Stored c = Store(DType::kBF16, 35, 13, cols);
     const std::vector<HostMatrix> stack = {a.view, b.view, c.view};
-    const PackedMatrix packed(stack, {}, kInOrder);
+    const PackedMatrix packed(stack, {}, WeightFormat::kBf16, kInOrder);
     EXPECT_EQ(packed.rows(), 48);
     EXPECT_EQ(packed.cols(), cols);
     EXPECT_EQ(packed.bias(), nullptr);
@@ -60,7 +61,7 @@ TEST(PackedMatrix, StacksEveryFormatAndGivesRowsBack) {
 
 TEST(PackedMatrix, LayoutIsPanelsOfPairsPaddedWithZeros) {
   const Stored m = Store(DType::kBF16, 0, 20, 5);
-  const PackedMatrix packed(std::span(&m.view, 1), {}, kInOrder);
+  const PackedMatrix packed(std::span(&m.view, 1), {}, WeightFormat::kBf16, kInOrder);
   ASSERT_EQ(packed.panels(), 2);
   ASSERT_EQ(packed.padded_cols(), 32);
   EXPECT_EQ(packed.bytes(), 2u * 16 * 32 * 2);
@@ -76,11 +77,45 @@ TEST(PackedMatrix, LayoutIsPanelsOfPairsPaddedWithZeros) {
   }
 }
 
+TEST(PackedMatrix, CodesAreQuantiseRowsInPanelsOfPairs) {
+  for (const int cols : {1, 5, 32, 77}) {
+    const Stored a = Store(DType::kF32, 0, 5, cols);
+    const Stored b = Store(DType::kF16, 5, 12, cols);
+    const Stored c = Store(DType::kBF16, 17, 3, cols);
+    const std::vector<HostMatrix> stack = {a.view, b.view, c.view};
+    const PackedMatrix packed(stack, {}, WeightFormat::kInt8, kInOrder);
+    ASSERT_EQ(packed.rows(), 20);
+    EXPECT_EQ(packed.data(), nullptr);
+    const int padded = packed.padded_cols();
+    EXPECT_EQ(packed.bytes(), 2u * 16 * size_t(padded) + 2 * 16 * sizeof(float));
+    for (int row = 0; row < 32; ++row) {
+      std::vector<float> values, unpacked(size_t(cols), -1.0f);
+      for (int k = 0; k < cols; ++k) values.push_back(row < 20 ? ValueAt(row, k) : 0.0f);
+      std::vector<uint8_t> codes(size_t(cols), 0);
+      float scale = 0;
+      QuantiseRow(WeightFormat::kInt8, values, codes, {&scale, 1});
+      EXPECT_EQ(packed.scales()[row], scale);
+      for (int k = 0; k < padded; ++k) {
+        const int8_t got =
+            packed.codes()[row / 16 * 16 * padded + k / 2 * 32 + k % 2 * 16 + row % 16];
+        ASSERT_EQ(got, k < cols ? static_cast<int8_t>(codes[size_t(k)]) : 0) << row << "," << k;
+      }
+      if (row >= 20) continue;
+      packed.UnpackRow(row, unpacked.data());
+      for (int k = 0; k < cols; ++k) {
+        const float code = static_cast<int8_t>(codes[size_t(k)]);
+        ASSERT_EQ(unpacked[size_t(k)], code * scale);
+        ASSERT_NEAR(unpacked[size_t(k)], values[size_t(k)], scale * 0.5001f);
+      }
+    }
+  }
+}
+
 TEST(PackedMatrix, BiasIsPaddedWithZeros) {
   const Stored m = Store(DType::kBF16, 0, 18, 4);
   std::vector<float> bias(18);
   for (size_t i = 0; i < bias.size(); ++i) bias[i] = float(i) + 1;
-  const PackedMatrix packed(std::span(&m.view, 1), bias, kInOrder);
+  const PackedMatrix packed(std::span(&m.view, 1), bias, WeightFormat::kBf16, kInOrder);
   for (int i = 0; i < 32; ++i) EXPECT_EQ(packed.bias()[i], i < 18 ? float(i) + 1 : 0.0f);
 }
 

@@ -27,14 +27,17 @@ std::vector<float> Values(uint64_t seed, int64_t count) {
   return values;
 }
 
-Layer MakeLayer(int outputs, int inputs, bool bias) {
+Layer MakeLayer(int outputs, int inputs, bool bias, WeightFormat format) {
   Layer layer{outputs, inputs, Values(1, int64_t{outputs} * inputs), {}, nullptr};
   if (bias) layer.bias = Values(2, outputs);
   const HostMatrix view = {DType::kF32, layer.w.data(), outputs, inputs};
-  layer.packed = std::make_unique<PackedMatrix>(std::span(&view, 1), layer.bias,
+  layer.packed = std::make_unique<PackedMatrix>(std::span(&view, 1), layer.bias, format,
                                                 [](int n, const std::function<void(int)>& fn) {
                                                   for (int i = 0; i < n; ++i) fn(i);
                                                 });
+  for (int row = 0; row < outputs; ++row) {
+    layer.packed->UnpackRow(row, layer.w.data() + int64_t{row} * inputs);
+  }
   return layer;
 }
 
@@ -73,6 +76,8 @@ std::vector<float> RunGemm(const KernelTable& kernels, const Layer& layer,
     for (int row = 0; row < rows; row += cut.rows) {
       tasks.push_back({.x = activations.view(),
                        .w = w.data(),
+                       .codes = w.codes(),
+                       .scales = w.scales(),
                        .bias = w.bias(),
                        .y = y.data(),
                        .y_stride = stride,

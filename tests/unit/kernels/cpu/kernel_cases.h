@@ -23,11 +23,11 @@ std::vector<float> Values(uint64_t seed, int64_t count);
 struct Layer {
   int outputs;
   int inputs;
-  std::vector<float> w;     // [outputs, inputs]
+  std::vector<float> w;     // [outputs, inputs], what the packed weights stand for
   std::vector<float> bias;  // [outputs] or empty
   std::unique_ptr<PackedMatrix> packed;
 };
-Layer MakeLayer(int outputs, int inputs, bool bias);
+Layer MakeLayer(int outputs, int inputs, bool bias, WeightFormat format = WeightFormat::kBf16);
 
 // How one GEMM is cut into tasks.
 struct GemmCut {

@@ -221,7 +221,7 @@ TEST(Sample, GreedyTakesTheLowestIdOfTheLargest) {
   EXPECT_EQ(DrawOne({kNan, kNan}, greedy), 0);
   EXPECT_EQ(DrawOne({-kInf, -kInf, kNan}, greedy), 0);
   Logits row(5000, 1);
-  for (const int id : {4999, 4321, 2600, 128}) {
+  for (const int id : {4999, 4321, 2600, 128, 20}) {
     row[size_t(id)] = 2;
     EXPECT_EQ(DrawOne(row, greedy), id);
   }
@@ -280,6 +280,26 @@ TEST(Sample, TiesAreCutById) {
     const int k = int(i / 10) + 1;
     const double place = UniformAt(9, wishes[i].index) * k;
     EXPECT_EQ(tokens[i], ids[size_t(place)]) << k;
+  }
+}
+
+// Few likely tokens, spread over all threads, among less likely ones in the same or in another bin
+// of the first histogram: top-k must cut by count at, above and below their number.
+TEST(Sample, TopKAroundTheNumberOfLikelyTokens) {
+  constexpr int kVocab = 2048;
+  for (const int likely : {32, 64, 512}) {
+    for (const auto& [high, low] : {std::pair{1.0f, 0.5f}, std::pair{1.2f, 1.1f}}) {
+      Logits row(kVocab, low);
+      for (int id = 0; id < kVocab; id += kVocab / likely) row[size_t(id)] = high;
+      std::vector<SampleRow> wishes;
+      for (const int k : {likely - 1, likely, likely + 1, likely + 8, 600}) {
+        for (uint64_t i = 0; i < 12; ++i) wishes.push_back({0, 1, k, 1, 0, uint64_t(k), i});
+      }
+      const auto tokens = Draw({row}, wishes);
+      for (size_t i = 0; i < wishes.size(); ++i) {
+        EXPECT_EQ(tokens[i], OnHost(row, wishes[i])) << likely << " " << wishes[i].top_k;
+      }
+    }
   }
 }
 
