@@ -207,6 +207,16 @@ void CudaBackend::Sample(const Tensor& logits, std::span<const SampleRow> rows) 
   Record(SampleOp{&Of(logits), rows});
 }
 
+void CudaBackend::Sum(RankExchange* ranks, Tensor& x, int rows) {
+  LORAD_CHECK(rows >= 1 && rows <= x.max_rows());
+  Record(SumOp{ranks, rows, &Of(x)});
+}
+
+void CudaBackend::Gather(RankExchange* ranks, const Tensor& part, Tensor& whole, int rows) {
+  LORAD_CHECK(rows >= 1 && rows <= std::min(part.max_rows(), whole.max_rows()));
+  Record(GatherOp{ranks, rows, &Of(part), &Of(whole)});
+}
+
 void CudaBackend::Flush() {
   if (step_.empty()) return;
   if (status().ok()) RunProgram();

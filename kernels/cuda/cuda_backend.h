@@ -101,6 +101,12 @@ class CudaBackend final : public Backend {
 
   void ParallelFor(int n, const std::function<void(int)>& fn) override;
 
+  // For nccl_communicator.h.
+  Runtime& runtime() const { return *runtime_; }
+  const DeviceFacts& device() const { return runtime_->facts(); }
+  void Sum(RankExchange* ranks, Tensor& x, int rows);
+  void Gather(RankExchange* ranks, const Tensor& part, Tensor& whole, int rows);
+
   const ProgramRunner::Counts& program_counts() const { return runner_->counts(); }
 
  private:

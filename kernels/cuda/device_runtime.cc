@@ -493,6 +493,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> OpenDevice(int index) {
     return absl::UnavailableError(fmt::format("CUDA: device {}: {}", index, Describe(error)));
   }
   DeviceFacts facts{
+      .index = index,
       .name = properties.name,
       .compute_capability = properties.major * 10 + properties.minor,
       .multiprocessors = properties.multiProcessorCount,

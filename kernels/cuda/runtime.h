@@ -21,6 +21,7 @@
 namespace lorad::kernels::cuda {
 
 struct DeviceFacts {
+  int index = 0;               // its number
   std::string name;            // "NVIDIA H100 80GB HBM3"
   int compute_capability = 0;  // 90 for 9.0
   int multiprocessors = 0;
@@ -79,7 +80,7 @@ class Runtime {
   virtual Event NewTimingEvent() = 0;
   virtual float MillisecondsBetween(Event from, Event to) = 0;
 
-  // For libraries: the cudaStream_t. Null in an emulation.
+  // For libraries: the cudaStream_t. In an emulation the stream's number.
   virtual void* NativeStream(Stream stream) = 0;
 
   // What is queued on the stream, and on streams that wait for its events, between the two calls is

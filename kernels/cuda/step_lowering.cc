@@ -73,11 +73,12 @@ bool StepLowering::Lower(const StepOps& step, Program* program) {
   for (const StepOp& op : step.ops) {
     std::visit([this](const auto& o) { Lower(o); }, op);
   }
-  return program->fits() && !workspace_.wanted() && !low_rank_.wanted() && !partials_.wanted();
+  return program->fits() && !workspace_.wanted() && !low_rank_.wanted() && !partials_.wanted() &&
+         !exchange_.wanted();
 }
 
 absl::Status StepLowering::Grow() {
-  for (Scratch* scratch : {&workspace_, &low_rank_, &partials_}) {
+  for (Scratch* scratch : {&workspace_, &low_rank_, &partials_, &exchange_}) {
     LORAD_RETURN_IF_ERROR(scratch->Grow(*parts_.runtime));
   }
   return absl::OkStatus();
@@ -140,6 +141,21 @@ void StepLowering::Lower(const SampleOp& op) {
                 .rows = program_->Array(op.rows, size_t(rows), nobody, kMinRows),
                 .count = rows,
                 .tokens = parts_.tokens});
+}
+
+void StepLowering::Lower(const SumOp& op) {
+  const TensorView& x = op.x->view();
+  const int rows = Rows(op.rows, {op.x});
+  op.ranks->RecordSum(*program_, rows, x, exchange_.Take(op.ranks->SumBytes(rows, x)));
+  op.x->set_rows(op.rows);
+}
+
+void StepLowering::Lower(const GatherOp& op) {
+  const TensorView& part = op.part->view();
+  const int rows = Rows(op.rows, {op.part, op.whole});
+  op.ranks->RecordGather(*program_, rows, part, op.whole->view(),
+                         exchange_.Take(op.ranks->GatherBytes(rows, part)));
+  op.whole->set_rows(op.rows);
 }
 
 // The adapters' first half runs beside the product of the base weights and needs few of the

@@ -70,6 +70,8 @@ class StepLowering {
   void Lower(const SwiGluOp& op);
   void Lower(const GatherRowsOp& op);
   void Lower(const SampleOp& op);
+  void Lower(const SumOp& op);
+  void Lower(const GatherOp& op);
 
   int Rows(int rows, std::initializer_list<const CudaTensor*> tensors) const;
   void Product(int rows, const CudaTensor& x, const CudaMatrix& w, const CudaTensor& y,
@@ -85,6 +87,7 @@ class StepLowering {
   Scratch workspace_;  // of products
   Scratch low_rank_;   // A x of a site
   Scratch partials_;   // of attention
+  Scratch exchange_;   // parts from other ranks
   // What a step shares between its operations; memory is kept for the next.
   std::vector<std::unique_ptr<StepAdapters>> adapters_;
   std::vector<std::unique_ptr<StepAttention>> attention_;

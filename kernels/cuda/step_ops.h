@@ -11,6 +11,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/adapter_copies.h"
+#include "kernels/cuda/rank_exchange.h"
 #include "kernels/cuda/storage.h"
 
 namespace lorad::kernels::cuda {
@@ -61,8 +62,21 @@ struct SampleOp {
   std::span<const SampleRow> rows;
 };
 
+// Between the ranks of a tensor-parallel group.
+struct SumOp {
+  RankExchange* ranks = nullptr;
+  int rows = 0;
+  CudaTensor* x = nullptr;
+};
+struct GatherOp {
+  RankExchange* ranks = nullptr;
+  int rows = 0;
+  const CudaTensor* part = nullptr;
+  CudaTensor* whole = nullptr;
+};
+
 using StepOp = std::variant<CopyPagesOp, EmbedOp, RmsNormOp, LinearOp, RopeAnglesOp, RopeAppendOp,
-                            AttentionOp, SwiGluOp, GatherRowsOp, SampleOp>;
+                            AttentionOp, SwiGluOp, GatherRowsOp, SampleOp, SumOp, GatherOp>;
 
 struct StepOps {
   std::vector<StepOp> ops;

@@ -79,7 +79,9 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   absl::Status Synchronize(kernels::cuda::Stream stream) override;
   kernels::cuda::Event NewTimingEvent() override;
   float MillisecondsBetween(kernels::cuda::Event from, kernels::cuda::Event to) override;
-  void* NativeStream(kernels::cuda::Stream) override { return nullptr; }
+  void* NativeStream(kernels::cuda::Stream stream) override {
+    return reinterpret_cast<void*>(static_cast<intptr_t>(stream.id));
+  }
   void BeginCapture(kernels::cuda::Stream stream) override;
   absl::StatusOr<kernels::cuda::Graph> EndCapture(kernels::cuda::Stream stream) override;
   void LaunchGraph(kernels::cuda::Stream stream, kernels::cuda::Graph graph) override;

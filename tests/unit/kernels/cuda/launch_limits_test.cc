@@ -9,6 +9,7 @@
 #include "kernels/cuda/adapter_ops.h"
 #include "kernels/cuda/attention_ops.h"
 #include "kernels/cuda/dense_ops.h"
+#include "kernels/cuda/exchange_ops.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_ops.h"
 #include "kernels/cuda/sample_ops.h"
@@ -19,8 +20,8 @@ namespace {
 TEST(LaunchLimitsTest, KernelsFitEveryDevice) {
   std::set<std::string> names;
   std::set<const void*> functions;
-  for (const auto& list :
-       {AdapterKernels(), AttentionKernels(), DenseKernels(), RowKernels(), SampleKernels()}) {
+  for (const auto& list : {AdapterKernels(), AttentionKernels(), DenseKernels(), ExchangeKernels(),
+                           RowKernels(), SampleKernels()}) {
     EXPECT_FALSE(list.empty());
     for (const KernelRef& kernel : list) {
       SCOPED_TRACE(kernel.name);

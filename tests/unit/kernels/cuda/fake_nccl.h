@@ -1,0 +1,26 @@
+// FakeNccl: NCCL's functions over emulated devices. An exchange is a kernel on the rank's stream
+// whose one working thread waits for the other ranks' kernels, so streams must be driven by a
+// thread each, as devices are.
+#pragma once
+
+#include <vector>
+
+#include "kernels/cuda/nccl_api.h"
+#include "kernels/cuda/runtime.h"
+
+namespace lorad::kernels::cuda {
+
+class FakeNccl {
+ public:
+  // `devices[i]` is the device with number i. One at a time; outlives what uses its functions.
+  explicit FakeNccl(std::vector<Runtime*> devices);
+  ~FakeNccl();
+
+  NcclApi api() const;
+  int exchanges() const;   // that rank 0 has taken part in
+  int open_comms() const;  // neither destroyed nor aborted
+  void FailNextGather();   // on any rank
+  void FailConnecting();
+};
+
+}  // namespace lorad::kernels::cuda
