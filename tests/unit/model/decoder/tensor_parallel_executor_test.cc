@@ -5,21 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fmt/format.h"
-#include "model/sharded_factors.h"
+#include "tests/unit/model/decoder/rank_group.h"
 #include "tests/unit/model/decoder/tiny_model.h"
 
 namespace lorad {
 namespace {
-
-constexpr uint32_t kPages = 512;
-constexpr int kPageTokens = 16;
 
 // Of a group: from its `fails_at`th operation on this rank has failed, and only then it says so.
 class FakeCommunicator final : public kernels::Communicator {
@@ -52,77 +48,28 @@ struct Failure {
   int at = 0;     // operation
 };
 
-class Group {
+// Of a group of reference backends.
+class Group final : public RankGroup {
  public:
   Group(const ModelConfig& config, int ranks, const Failure& failure = {},
         const DecoderExecutorOptions& options = {})
-      : config_(config) {
-    TensorParallelExecutor::Ranks members;
-    auto communicators = kernels::NewThreadCommunicators(ranks);
-    for (int rank = 0; rank < ranks; ++rank) {
-      const Shard shard = {rank, ranks};
-      Rank& self = ranks_.emplace_back();
-      self.backend = kernels::NewReferenceBackend();
-      const kernels::KvGeometry geometry = KvGeometryOf(ShardOf(config, shard), kPageTokens);
-      self.slab.page_bytes = self.backend->KvPageBytes(geometry);
-      self.memory = *self.backend->Allocate(self.slab.page_bytes * kPages);
-      self.slab.data = self.memory->data();
-      self.backend->SetPool(self.slab, geometry);
-      auto weights = MakeDummyWeights(config, /*seed=*/17, self.backend.get(), {.shard = shard});
-      LORAD_CHECK(weights.ok());
-      auto communicator = std::move(communicators[static_cast<size_t>(rank)]);
-      if (rank == failure.rank) {
-        communicator = std::make_unique<FakeCommunicator>(std::move(communicator), failure.at);
-      }
-      members.executors.push_back(std::make_unique<DecoderExecutor>(
-          config, *std::move(weights), self.backend.get(), options, communicator.get()));
-      members.communicators.push_back(std::move(communicator));
-    }
-    executor_ = std::make_unique<TensorParallelExecutor>(std::move(members));
-  }
-
-  // An adapter of this rank on every projection and the head.
-  std::unique_ptr<TinyAdapter> NewAdapter(uint32_t rank, unsigned seed) {
-    const TinyFactors factors(config_, rank, seed);
-    auto adapter = std::make_unique<TinyAdapter>();
-    std::vector<ShardedFactors> shards;
-    for (size_t i = 0; i < ranks_.size(); ++i) {
-      shards.emplace_back(factors.factors(), config_,
-                          Shard{static_cast<int>(i), static_cast<int>(ranks_.size())});
-      adapter->image.layouts.push_back(ranks_[i].backend->PlanAdapter(
-          shards[i].factors(), SiteCount(config_), ranks_[i].slab.page_bytes));
-    }
-    adapter->pages = TakePages(adapter->image.pages());
-    for (size_t i = 0; i < ranks_.size(); ++i) {
-      const kernels::AdapterLayout& layout = adapter->image.layouts[i];
-      ranks_[i].backend->PackAdapter(layout, shards[i].factors(), ranks_[i].slab,
-                                     std::span(adapter->pages).first(layout.pages));
-    }
-    return adapter;
-  }
-
-  std::vector<uint32_t> TakePages(uint32_t count) {
-    std::vector<uint32_t> pages;
-    for (uint32_t i = 0; i < count; ++i) {
-      LORAD_CHECK(next_page_ < kPages);
-      pages.push_back(next_page_++ * 37 % kPages);
-    }
-    return pages;
-  }
-
-  TensorParallelExecutor& executor() { return *executor_; }
+      : RankGroup(config, Backends(ranks), Communicators(ranks, failure), options) {}
 
  private:
-  struct Rank {
-    std::unique_ptr<kernels::Backend> backend;
-    std::unique_ptr<kernels::Buffer> memory;
-    kernels::PageSlab slab;
-  };
-
-  const ModelConfig config_;
-  std::vector<Rank> ranks_;
-  std::unique_ptr<TensorParallelExecutor> executor_;
-  uint32_t next_page_ = 0;
+  static std::vector<std::unique_ptr<kernels::Backend>> Backends(int ranks) {
+    std::vector<std::unique_ptr<kernels::Backend>> backends;
+    for (int i = 0; i < ranks; ++i) backends.push_back(kernels::NewReferenceBackend());
+    return backends;
+  }
+  static std::vector<std::unique_ptr<kernels::Communicator>> Communicators(int ranks,
+                                                                           const Failure& failure) {
+    auto communicators = kernels::NewThreadCommunicators(ranks);
+    if (failure.rank >= 0) {
+      auto& failing = communicators[static_cast<size_t>(failure.rank)];
+      failing = std::make_unique<FakeCommunicator>(std::move(failing), failure.at);
+    }
+    return communicators;
+  }
 };
 
 ModelConfig Biased() {
@@ -173,6 +120,31 @@ TEST(TensorParallelExecutorTest, AnyNumberOfRanksComputesWhatOneDoes) {
       EXPECT_LT(std::sqrt(difference / norm), 1e-6) << ranks << " ranks";
     }
   }
+}
+
+// An adapter of the head alone where a rank has no tokens: to that rank it is as the base model,
+// but rows must lie in the same order everywhere.
+TEST(TensorParallelExecutorTest, ARankWithoutAShareOfAnAdapterKeepsTheOrderOfRows) {
+  ModelConfig config = TinyConfig();
+  config.vocab_size = 5;
+  const TinyFactors factors(config, 3, 9);
+  const auto head = factors.factors().last(1);
+  ASSERT_EQ(head[0].site, LmHeadSite(config));
+  const auto run = [&](auto& model) {
+    const auto adapter = model.AddAdapter(head);
+    const std::vector<AdapterUse> use = {adapter->Use()};
+    const std::vector<TokenId> first = {0, 1, 2, 3}, second = {4, 3};
+    const std::vector<uint32_t> pages = model.TakePages(2);
+    const std::vector<SequenceInput> sequences = {
+        {.tokens = first, .kv_pages = std::span(pages).first(1)},
+        {.tokens = second, .kv_pages = std::span(pages).last(1), .adapters = use}};
+    return model.executor().AllLogits({.sequences = sequences});
+  };
+  TinyModel alone({}, config);
+  Group group(config, 4);
+  const std::vector<float> expected = run(alone), logits = run(group);
+  ASSERT_EQ(logits.size(), 30u);
+  for (size_t i = 0; i < logits.size(); ++i) EXPECT_NEAR(logits[i], expected[i], 1e-5) << i;
 }
 
 TEST(TensorParallelExecutorTest, SamplesAndScoresOnceForAll) {

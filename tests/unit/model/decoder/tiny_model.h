@@ -101,14 +101,15 @@ class TinyModel {
     return pages;
   }
 
-  std::unique_ptr<TinyAdapter> NewAdapter(uint32_t rank, uint64_t seed) {
-    const TinyFactors factors(config_, rank, seed);
+  std::unique_ptr<TinyAdapter> AddAdapter(std::span<const kernels::LowRankFactors> factors) {
     auto adapter = std::make_unique<TinyAdapter>();
-    adapter->image.layouts = {
-        backend_->PlanAdapter(factors.factors(), SiteCount(config_), page_bytes_)};
+    adapter->image.layouts = {backend_->PlanAdapter(factors, SiteCount(config_), page_bytes_)};
     adapter->pages = TakePages(adapter->image.pages());
-    backend_->PackAdapter(adapter->image.layouts[0], factors.factors(), slab_, adapter->pages);
+    backend_->PackAdapter(adapter->image.layouts[0], factors, slab_, adapter->pages);
     return adapter;
+  }
+  std::unique_ptr<TinyAdapter> NewAdapter(uint32_t rank, uint64_t seed) {
+    return AddAdapter(TinyFactors(config_, rank, seed).factors());
   }
 
   const ModelConfig& config() const { return config_; }
