@@ -80,6 +80,7 @@ void LaunchAttention(Launcher& launch, const DeviceFacts&, const AttentionParams
   args.layout = LayoutOf(params.kv.geometry, format);
   args.layer = params.kv.slab + args.layout.Head(params.layer, 0);
   args.page_bytes = params.kv.page_bytes;
+  args.page_blocks = DivisorOf(args.layout.page_tokens / kBlockTokens);
   args.qkv_stride = params.qkv.stride;
   args.out_stride = params.out.stride;
   args.head_dim = shape.head_dim;

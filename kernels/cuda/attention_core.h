@@ -38,6 +38,23 @@ inline constexpr int kChunkBlocks = kKeyChunk / kKeyBlock;
 inline constexpr int kHalves = kKeyChunk / kBlockTokens;  // blocks of the page layout in a chunk
 inline constexpr float kUnseen = -std::numeric_limits<float>::infinity();
 
+// Division by a number that is the same for a whole launch, as one product.
+// (n * reciprocal) >> 32 is n / divisor as long as n * divisor < 2^32: the reciprocal is less than
+// 2^-32 too high for each unit, by divisor * 2^-32 at most.
+struct Divisor {
+  int divisor;
+  uint32_t reciprocal;  // 2^32 / divisor rounded up; 0 for a divisor of 1
+};
+inline Divisor DivisorOf(int divisor) {
+  return {divisor, divisor == 1 ? 0
+                                : uint32_t(((uint64_t{1} << 32) + uint64_t(divisor) - 1) /
+                                           uint64_t(divisor))};
+}
+LORAD_DEVICE int Divide(int n, const Divisor& by) {
+  if (by.reciprocal == 0) return n;
+  return static_cast<int>(uint64_t{uint32_t(n)} * by.reciprocal >> 32);
+}
+
 struct AttendArgs {
   const uint16_t* qkv;
   uint16_t* out;
@@ -47,6 +64,7 @@ struct AttendArgs {
   const std::byte* layer;  // of page 0
   size_t page_bytes;
   KvLayout layout;
+  Divisor page_blocks;  // of kBlockTokens
   int qkv_stride;
   int out_stride;
   int head_dim;
@@ -107,7 +125,8 @@ struct Tile;
 template <>
 struct Tile<KvFormat::kBf16> {
   using Part = Vec4;  // a lane's
-  static constexpr int kBytes = kTileElements * 2;
+  static constexpr int kElementBytes = 2;
+  static constexpr int kBytes = kTileElements * kElementBytes;
   static LORAD_DEVICE Part Load(const std::byte* tile) { return Load16(tile + 16 * Lane()); }
   static LORAD_DEVICE Part LoadOnce(const std::byte* tile) {
     return LoadOnce16(tile + 16 * Lane());
@@ -117,7 +136,8 @@ struct Tile<KvFormat::kBf16> {
 template <>
 struct Tile<KvFormat::kFp8> {
   using Part = Vec2;
-  static constexpr int kBytes = kTileElements;
+  static constexpr int kElementBytes = 1;
+  static constexpr int kBytes = kTileElements * kElementBytes;
   static LORAD_DEVICE Part Load(const std::byte* tile) { return Load8(tile + 8 * Lane()); }
   static LORAD_DEVICE Part LoadOnce(const std::byte* tile) { return LoadOnce8(tile + 8 * Lane()); }
   static LORAD_DEVICE Vec4 Bf16(Part part) {
@@ -145,11 +165,10 @@ struct KeyPlace {
   int block;
 };
 LORAD_DEVICE KeyPlace PlaceOf(const AttendArgs& args, const AttentionItem& item, int n) {
-  const int blocks = args.layout.page_tokens / kBlockTokens;
-  const int page = static_cast<int>(unsigned(n) / unsigned(blocks));
+  const int page = Divide(n, args.page_blocks);
   return {args.layer + size_t(args.pages[item.first_page + page]) * args.page_bytes +
               args.layout.Head(0, item.kv_head),
-          n - page * blocks};
+          n - page * args.page_blocks.divisor};
 }
 
 // Which of a lane's four keys of a value tile lie within [first, last], as masks of two words of

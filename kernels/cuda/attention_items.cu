@@ -25,18 +25,20 @@ void AttendItem(AttendArgs args) {
   constexpr int kKeyTiles = kDim / kKeyTileDims;
   constexpr int kValueTiles = kDim / kValueTileDims / kAttendWarps;  // of a warp
   constexpr int kKeysAhead = 512 / kDim;                             // of 8 tiles of 8 keys
-  constexpr int kValuesAhead = 1024 / kDim;                          // of 16 halves of blocks
+  constexpr int kTogether = kDim <= 128 ? 2 : 1;     // tiles whose chains of products alternate
+  constexpr int kValuesAhead = 1024 / kDim;          // of 16 halves of blocks
   constexpr int kOwn = kChunkBlocks / kAttendWarps;  // blocks of a warp: warp, warp + 4
 
   if (BlockX() >= *args.items.count) return;
   const AttentionItem item = args.items.items[BlockX()];
   const int key_tiles = kExact ? kKeyTiles : args.layout.padded_dim / kKeyTileDims;
   const int value_tiles = (args.head_dim + kValueTileDims - 1) / kValueTileDims;
-  const int block_bytes = args.layout.BlockBytes();
+  const int block_bytes =
+      kExact ? kDim * kBlockTokens * TileT::kElementBytes : args.layout.BlockBytes();
   const int g = Lane() / 4;
   const int warp = Shuffle(Warp(), 0);  // tells the compiler that it is the same in all lanes
-  const QueryRow rows[2] = {RowOf(item, args.group, g), RowOf(item, args.group, g + 8)};
-  const int positions[2] = {rows[0].position, rows[1].position};
+  const int positions[2] = {RowOf(item, args.group, g).position,
+                            RowOf(item, args.group, g + 8).position};
   // What any row of the item sees.
   const int last = item.first_position + item.tokens - 1;
   const int first = args.window > 0 && item.first_position >= args.window
@@ -126,19 +128,23 @@ void AttendItem(AttendArgs args) {
     LORAD_UNROLL
     for (int own = 0; own < kOwn; ++own) {
       LORAD_UNROLL
-      for (int n = 0; n < 4; ++n) {
+      for (int n = 0; n < 4; n += kTogether) {
         const int tile = 4 * own + n;
-        Part(&of_tile)[kKeyTiles] = keys[tile % kKeysAhead];
         if (is_seen(half_of(tile))) {
           LORAD_UNROLL
           for (int c = 0; c < kKeyTiles; ++c) {
-            if (kExact || c < key_tiles) {
-              AddScores(scores[own][n], queries[2 * c][Lane()], queries[2 * c + 1][Lane()],
-                        TileT::Bf16(of_tile[c]));
+            if (!kExact && c >= key_tiles) continue;
+            const Vec4 q0 = queries[2 * c][Lane()];
+            const Vec4 q1 = queries[2 * c + 1][Lane()];
+            for (int i = 0; i < kTogether; ++i) {
+              AddScores(scores[own][n + i], q0, q1, TileT::Bf16(keys[(tile + i) % kKeysAhead][c]));
             }
           }
         }
-        if (tile + kKeysAhead < 4 * kOwn) load_keys(tile + kKeysAhead, of_tile);
+        for (int i = 0; i < kTogether; ++i) {
+          const int next = tile + i + kKeysAhead;
+          if (next < 4 * kOwn) load_keys(next, keys[next % kKeysAhead]);
+        }
       }
       const int of_chunk = warp + kAttendWarps * own;
       if constexpr (kScaled) ScaleScores(scores[own], key_scales[own]);
@@ -170,25 +176,30 @@ void AttendItem(AttendArgs args) {
     for (int i = 0; i < kValuesAhead; ++i) load_values(even_begin + i, values[i]);
     SyncBlock();
 
+    float own_reference[kOwn][2];
     {
-      float reference[2] = {kUnseen, kUnseen};
+      float moved[2] = {kUnseen, kUnseen};
       LORAD_UNROLL
       for (int of_chunk = 0; of_chunk < kChunkBlocks; ++of_chunk) {
-        MoveReference(reference[0], tops[of_chunk][g]);
-        MoveReference(reference[1], tops[of_chunk][g + 8]);
-        if (of_chunk % kAttendWarps != warp) continue;
-        constexpr int kBy = kAttendWarps;
-        const int own = of_chunk / kBy;
-        uint32_t fragments[2][4];
-        float sum[2];
-        Weigh(scores[own], args.scale_log2, reference, kScaled ? &value_scales[own] : nullptr,
-              fragments, sum);
-        for (int h = 0; h < 2; ++h) {
-          const uint32_t(&f)[4] = fragments[h];
-          weights[2 * of_chunk + h][Lane()] = {f[0], f[1], f[2], f[3]};
+        for (int r = 0; r < 2; ++r) {
+          MoveReference(moved[r], tops[of_chunk][g + 8 * r]);
+          const bool is_own = of_chunk % kAttendWarps == warp;
+          if (is_own) own_reference[of_chunk / kAttendWarps][r] = moved[r];
         }
-        sums[of_chunk][Lane()] = {FloatToBits(sum[0]), FloatToBits(sum[1])};
       }
+    }
+    LORAD_UNROLL
+    for (int own = 0; own < kOwn; ++own) {
+      uint32_t fragments[2][4];
+      float sum[2];
+      Weigh(scores[own], args.scale_log2, own_reference[own],
+            kScaled ? &value_scales[own] : nullptr, fragments, sum);
+      const int of_chunk = warp + kAttendWarps * own;
+      for (int h = 0; h < 2; ++h) {
+        const uint32_t(&f)[4] = fragments[h];
+        weights[2 * of_chunk + h][Lane()] = {f[0], f[1], f[2], f[3]};
+      }
+      sums[of_chunk][Lane()] = {FloatToBits(sum[0]), FloatToBits(sum[1])};
     }
     SyncBlock();
 
@@ -241,6 +252,8 @@ void AttendItem(AttendArgs args) {
     }
   }
 
+  // Found again rather than kept in registers all the time.
+  const QueryRow rows[2] = {RowOf(item, args.group, g), RowOf(item, args.group, g + 8)};
   if (item.partial >= 0 && warp == 0 && Lane() % 4 == 0) {
     for (int r = 0; r < 2; ++r) {
       if (!rows[r].real) continue;

@@ -40,23 +40,27 @@ void AttendTile(AttendArgs args) {
   const int key_tiles = kExact ? kKeyTiles : args.layout.padded_dim / kKeyTileDims;
   const int value_tiles =
       kExact ? kValueTiles : (args.head_dim + kValueTileDims - 1) / kValueTileDims;
-  const int block_bytes = args.layout.BlockBytes();
+  const int block_bytes =
+      kExact ? kDim * kBlockTokens * TileT::kElementBytes : args.layout.BlockBytes();
   const int g = Lane() / 4;
   const int warp = Shuffle(Warp(), 0);  // tells the compiler that it is the same in all lanes
   const int row0 = warp * kItemRows;
   const bool active = row0 < item.tokens * item.heads;
-  const QueryRow rows[2] = {RowOf(item, args.group, row0 + g),
-                            RowOf(item, args.group, row0 + g + 8)};
-  const int positions[2] = {rows[0].position, rows[1].position};
+  const int positions[2] = {RowOf(item, args.group, row0 + g).position,
+                            RowOf(item, args.group, row0 + g + 8).position};
   const auto first_seen = [&](int position) {
     return args.window > 0 && position >= args.window ? position - args.window + 1 : 0;
   };
   // Keys that some row of the tile, and of this warp, sees.
   const int last = item.first_position + item.tokens - 1;
   const int first = first_seen(item.first_position);
+  // Blocks of which this warp's rows see something, and those that all of them see whole.
   const int warp_low = RowOf(item, args.group, row0).position;
-  const int warp_last = RowOf(item, args.group, row0 + kItemRows - 1).position;
-  const int warp_first = first_seen(warp_low);
+  const int warp_high = RowOf(item, args.group, row0 + kItemRows - 1).position;
+  const int sees_begin = first_seen(warp_low) / kKeyBlock;
+  const int sees_end = active ? warp_high / kKeyBlock + 1 : 0;
+  const int whole_begin = (first_seen(warp_high) + kKeyBlock - 1) / kKeyBlock;
+  const int whole_end = (warp_low + 1) / kKeyBlock;
 
   std::byte* const keys = DynamicShared();
   std::byte* const values = keys + 2 * block_bytes;
@@ -72,8 +76,9 @@ void AttendTile(AttendArgs args) {
       if (n * kBlockTokens > last || n * kBlockTokens + kBlockTokens <= first) continue;
       const KeyPlace place = PlaceOf(args, item, n);
       const std::byte* from = place.head + offset + place.block * block_bytes;
-      for (int i = Thread() * 16; i < block_bytes; i += kAttendThreads * 16) {
-        CopyAsync16(to + h * block_bytes + i, from + i);
+      for (int step = 0; step < block_bytes; step += kAttendThreads * 16) {
+        const int i = step + Thread() * 16;
+        if (i < block_bytes) CopyAsync16(to + h * block_bytes + i, from + i);
       }
     }
     CopyAsyncCommit();
@@ -90,7 +95,8 @@ void AttendTile(AttendArgs args) {
   LORAD_UNROLL
   for (int c = 0; c < kKeyTiles; ++c) {
     if (!kExact && c >= key_tiles) continue;
-    const QueryPair pair = QueriesFor(args, rows[0], rows[1], c, Lane());
+    const QueryPair pair = QueriesFor(args, RowOf(item, args.group, row0 + g),
+                                      RowOf(item, args.group, row0 + g + 8), c, Lane());
     if constexpr (kHoldQueries) {
       held_queries[2 * c] = pair.first;
       held_queries[2 * c + 1] = pair.second;
@@ -118,7 +124,7 @@ void AttendTile(AttendArgs args) {
     SyncBlock();  // the keys are here, and nobody needs the values before
     stage(values, args.layout.Values(), b);
 
-    const bool sees = active && start <= warp_last && start + kKeyBlock > warp_first;
+    const bool sees = b >= sees_begin && b < sees_end;
     uint32_t weights[2][4] = {};
     if (sees) {
       float scores[4][4] = {};
@@ -152,9 +158,7 @@ void AttendTile(AttendArgs args) {
         }
         ScaleScores(scores, key_scales);
       }
-      const bool clear = start + kKeyBlock - 1 <= warp_low &&
-                         (args.window == 0 || start > warp_last - args.window);
-      if (!clear) HideUnseen(scores, start, positions, args.window);
+      if (b < whole_begin || b >= whole_end) HideUnseen(scores, start, positions, args.window);
       float top[2];
       FindHighest(scores, args.scale_log2, top);
       const float factor[2] = {MoveReference(reference[0], top[0]),
@@ -226,7 +230,11 @@ void AttendTile(AttendArgs args) {
   }
 
   if (!active) return;
-  const int partial = item.partial < 0 ? -1 : item.partial + warp;
+  // Read again rather than kept in registers all the time.
+  const AttentionItem written = args.items.items[BlockX()];
+  const QueryRow rows[2] = {RowOf(written, args.group, row0 + g),
+                            RowOf(written, args.group, row0 + g + 8)};
+  const int partial = written.partial < 0 ? -1 : written.partial + warp;
   if (partial >= 0 && Lane() % 4 == 0) {
     for (int r = 0; r < 2; ++r) {
       if (!rows[r].real) continue;

@@ -28,11 +28,10 @@ LORAD_DEVICE uint32_t ToFp8(float value) {
 
 // Two of them, the low byte first, as two bf16 in one word; exact. NaN (0x7f) is not expected.
 LORAD_DEVICE uint32_t Fp8PairToBf16(uint32_t pair) {
-  // The fields in their places in fp32, exponents 120 too low: exact for subnormals too.
-  const float shift = 1.329227995784916e+36f;  // 2^120
-  const float low = BitsToFloat((pair & 0x80) << 24 | (pair & 0x7f) << 20) * shift;
-  const float high = BitsToFloat((pair & 0x8000) << 16 | (pair & 0x7f00) << 12) * shift;
-  return PackBf16(low, high);
+  // The fields in their places in bf16, exponents 120 too low: right for subnormals too.
+  const uint32_t high = (pair & 0xff) << 8 | (pair & 0xff00) << 16;
+  const uint32_t low = (high & 0x80008000) | (high >> 4 & 0x07f007f0);
+  return FmaBf16(low, 0x7b807b80 /* 2^120 */, 0x80008000 /* -0 */);
 }
 
 }  // namespace lorad::kernels::cuda
