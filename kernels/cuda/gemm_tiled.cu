@@ -1,16 +1,18 @@
 // Many rows: a block has a tile of 64 or 128 rows by 128 outputs. x and the weights, as they are
-// stored, pass through a ring of stages in shared memory; eight warps, two by four, multiply 32 or
-// 64 rows by 32 outputs each. Low-precision weights are decoded on the way from shared memory to
-// registers. A stage keeps 64-byte rows side by side, so that the fragments of 16 bytes a lane are
-// read without bank conflicts.
+// stored, pass through a ring of stages in shared memory; a warp multiplies 32 rows by 32 outputs.
+// Low-precision weights are decoded on the way from shared memory to registers. A stage keeps
+// 64-byte rows side by side, so that the fragments of 16 bytes a lane are read without bank
+// conflicts.
 //
-// Where tiles are too few for the device, the chunks of the inputs are spread over blocks as well;
-// their sums then lie in the workspace, and a second kernel adds them in order.
+// A chunk's sums are in registers, the totals of the chunks in shared memory, which sees them once
+// in every eighth of the inputs. Where tiles are too few for the device, the chunks are spread over
+// blocks as well; their sums then lie in the workspace, and a second kernel adds them in order.
 //
-// Limit at 33 to about 250 rows: memory bandwidth; in flight 3 stages of weights a block, two
-// blocks a multiprocessor with tiles of 64 rows: 96 KiB for bf16, 48 KiB for int8, fp8; int4: one
-// block, 5 stages, 40 KiB. Beyond: L2, which must give 32 bytes (tiles of 128 rows, bf16) for each
-// 1024 products, and mma.sync itself.
+// Limit at 33 to about 250 rows: memory bandwidth. Weights in flight on a multiprocessor with tiles
+// of 64 rows: bf16 two blocks, 2 stages of 16 KiB each, 64 KiB; int8, fp8 two blocks, 3 stages of
+// 8 KiB, 48 KiB; int4 one block (registers), 4 stages of 8 KiB, 32 KiB, and there the products and
+// shared memory's bandwidth take about 1.5 times as long as the weights. Beyond: L2, which must
+// give 32 bytes (tiles of 128 rows, bf16) for each 1024 products, and mma.sync itself.
 #include <algorithm>
 #include <array>
 
@@ -37,12 +39,12 @@ struct Shape {
   static constexpr int kLineBlocks = kBlocks / kLines;
   static constexpr int kXBytes = kBlocks * kRows * kLineBytes;
   static constexpr int kStageBytes = kXBytes + kLines * kColumns * kLineBytes;
-  static constexpr int kStages = kInt4 ? 6 : 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes;
+  static constexpr int kStages = kInt4 ? 5 : kFormat == WeightFormat::kBf16 ? 3 : 4;
   static constexpr int kThreads = kRows / kWarpRows * (kColumns / kWarpColumns) * kWarp;
+  static constexpr int kTotalBytes = kRows * kColumns * 4;
+  static constexpr int kScaleBytes = kInt4 ? 4 * 4 * kColumns : 0;
+  static constexpr int kSharedBytes = kStages * kStageBytes + kTotalBytes + kScaleBytes;
   static constexpr int kMinBlocks = kRows == 64 && !kInt4 ? 2 : 1;
-  // What the compiler is told, to hold int4 to 168 registers.
-  static constexpr int kMaxThreads = kInt4 ? 384 : kThreads;
 };
 
 struct TiledArgs {
@@ -69,29 +71,30 @@ LORAD_DEVICE constexpr int LineAt(int line, int row, int rows) {
 template <int kRows, int kLines, int kThreads>
 class RowCopier {
  public:
-  // Rows beyond `last_row` are read as that one.
-  LORAD_DEVICE RowCopier(const std::byte* from, int64_t row_bytes, int first_row, int last_row) {
-    const int row = Least(first_row + Thread() / 4, last_row);
-    from_ = from + row * row_bytes + Thread() % 4 * 16;
-    next_ = static_cast<int>((Least(row + kThreads / 4, last_row) - row) * row_bytes);
+  // `from`: the first row. Rows beyond the `rows` that there are, are read as the last.
+  LORAD_DEVICE RowCopier(const std::byte* from, int row_bytes, int rows) : from_(from) {
+    const int row = Least(Thread() / 4, rows - 1);
+    at_ = row * row_bytes + Thread() % 4 * 16;
+    next_ = (Least(row + kThreads / 4, rows - 1) - row) * row_bytes;
   }
-  // `to`: where this thread's first 16 bytes go. Lines beyond `lines` become zeros.
+  // `to`: where this thread's first 16 bytes go. Where a row of int4 ends half-way in a stage, that
+  // half is read twice, and nobody uses the second.
   LORAD_DEVICE void Copy(std::byte* to, int lines) {
     LORAD_UNROLL
     for (int line = 0; line < kLines; ++line) {
-      const std::byte* const from = from_ + line * kLineBytes;
-      CopyAsync16(to + LineAt(line, 0, kRows), from, line < lines);
-      if (4 * kRows > kThreads) {
-        CopyAsync16(to + LineAt(line, kThreads / 4, kRows), from + next_, line < lines);
-      }
+      const int there = 2 * line >= kLines && lines < kLines ? line - kLines / 2 : line;
+      const std::byte* const from = from_ + at_ + there * kLineBytes;
+      CopyAsync16(to + LineAt(line, 0, kRows), from);
+      if (4 * kRows > kThreads) CopyAsync16(to + LineAt(line, kThreads / 4, kRows), from + next_);
     }
-    from_ += kLines * kLineBytes;
+    at_ += kLines * kLineBytes;
   }
 
  private:
   static_assert(4 * kRows == kThreads || 4 * kRows == 2 * kThreads);
   const std::byte* from_;
-  int next_;  // bytes to this thread's second row
+  int at_;    // bytes to this thread's first row and on
+  int next_;  // bytes from there to its second row
 };
 
 // Sums of a warp: of its row tiles by its column tiles.
@@ -110,46 +113,74 @@ LORAD_DEVICE Octet OctetOfSums(const Sums& sums, int m, int upper) {
   return octet;
 }
 
-// The scales of int4 groups of a stage: lane c has those of the warp's output c.
-struct StageScales {
-  float group[2] = {};
+// The scales of int4 groups on their way to shared memory, one for each thread: two groups of each
+// output for a stage, in two places that take turns.
+class ScaleCopier {
+ public:
+  static constexpr int kPlaceFloats = 2 * kColumns;
+
+  ScaleCopier() = default;
+  // `first_input`: of the first stage.
+  LORAD_DEVICE ScaleCopier(const TiledArgs& args, int first_column, int first_input)
+      : groups_(args.inputs / kScaleInputs),
+        from_(args.group_scales + int64_t{first_column} * groups_),
+        at_(Least(Thread() % kColumns, args.out.y.cols - first_column - 1) * groups_) {
+    Load(first_input);
+  }
+  // Puts a stage's scales where they belong, and loads those of the next, from `next_input` on.
+  LORAD_DEVICE void Put(float* to, int next_input) {
+    to[Thread()] = scale_;
+    Load(next_input);
+  }
+
+ private:
+  LORAD_DEVICE void Load(int input) {
+    scale_ = from_[at_ + Least(input / kScaleInputs + Thread() / kColumns, groups_ - 1)];
+  }
+  int groups_ = 0;
+  const float* from_ = nullptr;
+  int at_ = 0;
+  float scale_ = 0;
 };
 
-LORAD_DEVICE StageScales LoadScales(const TiledArgs& args, int first_column, int first_input) {
-  const int groups = args.inputs / kScaleInputs;
-  const float* from = args.group_scales +
-                      size_t(Least(first_column + Lane(), args.out.y.cols - 1)) * size_t(groups);
-  const int group = first_input / kScaleInputs;
-  return {{from[Least(group, groups - 1)], from[Least(group + 1, groups - 1)]}};
-}
-
-// Adds the sums of an int4 group.
-LORAD_DEVICE void AddGroup(Sums& sums, const Sums& group_sums, float scale_of_lane) {
+// Adds the sums of an int4 group, of one row tile. `scales`: of the lane's first output.
+LORAD_DEVICE void AddGroup(float (&sums)[kTiles][4], const float (&group_sums)[kTiles][4],
+                           const float* scales) {
+  const Octet octet = OctetOfFloats(Load16(scales), Load16(scales + 4));
   LORAD_UNROLL
   for (int n = 0; n < kTiles; ++n) {
     LORAD_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const float scale = Shuffle(scale_of_lane, OutputOfColumn(n, Lane() % 4 * 2 + i));
-      LORAD_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        LORAD_UNROLL
-        for (int at = i; at < 4; at += 2) {
-          sums.v[m][n][at] = fmaf(group_sums.v[m][n][at], scale, sums.v[m][n][at]);
-        }
-      }
+    for (int i = 0; i < 4; ++i) {
+      sums[n][i] = fmaf(group_sums[n][i], octet.v[2 * n + i % 2], sums[n][i]);
     }
   }
 }
 
-LORAD_DEVICE void AddSums(Sums& total, const Sums& sums) {
+// Totals of the chunks so far, in shared memory, where they cost no registers: `totals` is this
+// thread's first, the next lies `stride` further.
+LORAD_DEVICE void AddSums(float* totals, int stride, const Sums& sums, bool first) {
   LORAD_UNROLL
   for (int m = 0; m < kRowTiles; ++m) {
     LORAD_UNROLL
     for (int n = 0; n < kTiles; ++n) {
       LORAD_UNROLL
-      for (int i = 0; i < 4; ++i) total.v[m][n][i] += sums.v[m][n][i];
+      for (int i = 0; i < 4; ++i, totals += stride) {
+        *totals = (first ? 0.0f : *totals) + sums.v[m][n][i];
+      }
     }
   }
+}
+LORAD_DEVICE Sums LoadSums(const float* totals, int stride) {
+  Sums sums;
+  LORAD_UNROLL
+  for (int m = 0; m < kRowTiles; ++m) {
+    LORAD_UNROLL
+    for (int n = 0; n < kTiles; ++n) {
+      LORAD_UNROLL
+      for (int i = 0; i < 4; ++i, totals += stride) sums.v[m][n][i] = *totals;
+    }
+  }
+  return sums;
 }
 
 // `row`, `column`: the warp's first.
@@ -172,56 +203,65 @@ LORAD_DEVICE void StorePartial(const TiledArgs& args, int chunk, int row, int co
   }
 }
 
+// The products of kBlocks blocks with kTiles tiles of outputs and one tile of 16 rows. `x`: where
+// this lane's quarter of the first row is in the stage.
+template <int kRows, int kBlocks>
+LORAD_DEVICE void MultiplyBlocks(float (&sums)[kTiles][4], const std::byte* x,
+                                 const OctetBits (&weights)[kBlocks][kTiles]) {
+  LORAD_UNROLL
+  for (int b = 0; b < kBlocks; ++b) {
+    const Vec4 x0 = Load16(x + LineAt(b, 0, kRows));
+    const Vec4 x8 = Load16(x + LineAt(b, 8, kRows));
+    LORAD_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      LORAD_UNROLL
+      for (int n = 0; n < kTiles; ++n) MultiplyHalf(sums[n], x0, x8, weights[b][n], half);
+    }
+  }
+}
+
 // Adds a stage's products to the sums of a warp. `x` and `w`: where this lane's quarter of the
-// warp's first row is in the stage. `blocks`: how many of the stage's there are.
+// warp's first row is in the stage. `scales`: of int4, of the lane's first output. `blocks`: how
+// many of the stage's there are.
 template <WeightFormat kFormat, int kRows>
 LORAD_DEVICE void MultiplyStage(Sums& sums, const std::byte* x, const std::byte* w,
-                                const StageScales& scales, int blocks) {
+                                const float* scales, int blocks) {
   using S = Shape<kFormat, kRows>;
-  // What is decoded from one load of weights: a line, of int4 half of one, which is a group.
+  // What one load of weights holds: a line, of int4 half of one, which is a group.
   constexpr int kSpanBlocks = S::kInt4 ? 2 : S::kLineBlocks;
   constexpr int kSpans = S::kBlocks / kSpanBlocks;
-  // Not unrolled: loads that move up cost the registers that another warp may have.
-  LORAD_ROLLED
+  LORAD_UNROLL
   for (int span = 0; span < kSpans; ++span) {
     if (S::kInt4 && span * kSpanBlocks >= blocks) break;
-    Vec4 quarters[kTiles];
+    OctetBits weights[kSpanBlocks][kTiles];
     LORAD_UNROLL
     for (int n = 0; n < kTiles; ++n) {
+      Vec4 quarter;
       if constexpr (S::kInt4) {
         const Vec2 half = Load8(w + LineAt(0, 2 * n, kColumns) + span * 8);
-        quarters[n] = {half.x, half.y, 0, 0};
+        quarter = {half.x, half.y, 0, 0};
       } else {
-        quarters[n] = Load16(w + LineAt(span, 2 * n, kColumns));
+        quarter = Load16(w + LineAt(span, 2 * n, kColumns));
       }
+      LORAD_UNROLL
+      for (int b = 0; b < kSpanBlocks; ++b) weights[b][n] = DecodeQuarter<kFormat>(quarter, b);
     }
-    Sums group_sums;  // of int4
     LORAD_UNROLL
-    for (int b = 0; b < kSpanBlocks; ++b) {
-      OctetBits weights[kTiles];
-      LORAD_UNROLL
-      for (int n = 0; n < kTiles; ++n) weights[n] = DecodeQuarter<kFormat>(quarters[n], b);
-      LORAD_UNROLL
-      for (int m = 0; m < kRowTiles; ++m) {
-        const std::byte* const from = x + LineAt(span * kSpanBlocks + b, 16 * m, kRows);
-        const Vec4 x0 = Load16(from);
-        const Vec4 x8 = Load16(from + 8 * kLineBytes);
-        LORAD_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          LORAD_UNROLL
-          for (int n = 0; n < kTiles; ++n) {
-            MultiplyHalf(S::kInt4 ? group_sums.v[m][n] : sums.v[m][n], x0, x8, weights[n], half);
-          }
-        }
+    for (int m = 0; m < kRowTiles; ++m) {
+      const std::byte* const from = x + LineAt(span * kSpanBlocks, 16 * m, kRows);
+      if constexpr (S::kInt4) {
+        float group_sums[kTiles][4] = {};
+        MultiplyBlocks<kRows>(group_sums, from, weights);
+        AddGroup(sums.v[m], group_sums, scales + span * kColumns);
+      } else {
+        MultiplyBlocks<kRows>(sums.v[m], from, weights);
       }
     }
-    if constexpr (S::kInt4)
-      AddGroup(sums, group_sums, span == 0 ? scales.group[0] : scales.group[1]);
   }
 }
 
 template <WeightFormat kFormat, int kRows>
-LORAD_KERNEL((Shape<kFormat, kRows>::kMaxThreads), (Shape<kFormat, kRows>::kMinBlocks))
+LORAD_KERNEL((Shape<kFormat, kRows>::kThreads), (Shape<kFormat, kRows>::kMinBlocks))
 void Tiled(TiledArgs args) {
   using S = Shape<kFormat, kRows>;
   std::byte* const shared = DynamicShared();
@@ -235,12 +275,14 @@ void Tiled(TiledArgs args) {
   const int begin = first_chunk * chunk_inputs;
   const int end = Least(begin + args.chunks_per_block * chunk_inputs, args.inputs);
 
+  const int x_bytes = args.x_stride * 2;
+  const int w_bytes = static_cast<int>(WeightRowBytes(kFormat, args.inputs));
   RowCopier<kRows, S::kBlocks, S::kThreads> x_copier(
-      reinterpret_cast<const std::byte*>(args.x + begin), int64_t{args.x_stride} * 2, first_row,
-      args.rows - 1);
+      reinterpret_cast<const std::byte*>(args.x + begin) + int64_t{first_row} * x_bytes, x_bytes,
+      args.rows - first_row);
   RowCopier<kColumns, S::kLines, S::kThreads> w_copier(
-      args.w + int64_t{begin / LineInputs(kFormat)} * kLineBytes,
-      WeightRowBytes(kFormat, args.inputs), first_column, args.out.y.cols - 1);
+      args.w + begin / LineInputs(kFormat) * kLineBytes + int64_t{first_column} * w_bytes, w_bytes,
+      args.out.y.cols - first_column);
   // The stage that holds these inputs.
   const auto stage = [&](int input) {
     return shared + input / S::kInputs % S::kStages * S::kStageBytes;
@@ -258,9 +300,19 @@ void Tiled(TiledArgs args) {
 
   const int x_at = LineAt(0, warp_row + g, kRows) + t * 16;
   const int w_at = S::kXBytes + LineAt(0, warp_column + OutputOfColumn(0, g), kColumns) + t * 16;
-  StageScales next_scales;
-  if constexpr (S::kInt4) next_scales = LoadScales(args, first_column + warp_column, begin);
-  Sums total;
+  // After the stages: totals, then scales.
+  float* const totals = reinterpret_cast<float*>(shared + S::kStages * S::kStageBytes) + Thread();
+  float* const scales =
+      reinterpret_cast<float*>(shared + S::kStages * S::kStageBytes + S::kTotalBytes);
+  const auto scales_of = [&](int input) {
+    return scales + input / S::kInputs % 2 * ScaleCopier::kPlaceFloats;
+  };
+  ScaleCopier scale_copier;
+  if constexpr (S::kInt4) {
+    static_assert(S::kThreads == ScaleCopier::kPlaceFloats);
+    scale_copier = ScaleCopier(args, first_column, begin);
+    scale_copier.Put(scales_of(begin), begin + S::kInputs);
+  }
   int input = begin;
   for (int chunk = first_chunk; input < end; ++chunk) {
     Sums sums;
@@ -269,30 +321,28 @@ void Tiled(TiledArgs args) {
       CopyAsyncWait<S::kStages - 2>();
       SyncBlock();  // this stage is there, and all are done with the one that is filled next
       copy(input + (S::kStages - 1) * S::kInputs);
-      const StageScales scales = next_scales;
       if constexpr (S::kInt4) {
-        next_scales = LoadScales(args, first_column + warp_column, input + S::kInputs);
+        scale_copier.Put(scales_of(input + S::kInputs), input + 2 * S::kInputs);
       }
-      MultiplyStage<kFormat, kRows>(sums, stage(input) + x_at, stage(input) + w_at, scales,
+      const std::byte* const from = stage(input);
+      MultiplyStage<kFormat, kRows>(sums, from + x_at, from + w_at,
+                                    scales_of(input) + warp_column + 8 * t,
                                     (chunk_end - input) / kBlockInputs);
     }
-    if (args.partial == nullptr) {
-      AddSums(total, sums);
-    } else {
+    if (args.partial != nullptr) {
       StorePartial(args, chunk, first_row + warp_row, first_column + warp_column, sums);
+    } else {
+      AddSums(totals, S::kThreads, sums, chunk == first_chunk);
     }
   }
   CopyAsyncWait<0>();
-  if (args.partial != nullptr) return;
+  const int column = first_column + warp_column + 8 * t;
+  if (args.partial != nullptr || column >= args.out.y.cols) return;
+  const Sums total = LoadSums(totals, S::kThreads);
   LORAD_UNROLL
-  for (int m = 0; m < kRowTiles; ++m) {
-    LORAD_UNROLL
-    for (int upper = 0; upper < 2; ++upper) {
-      const int row = first_row + warp_row + 16 * m + 8 * upper + g;
-      const int column = first_column + warp_column + 8 * t;
-      if (row >= args.rows || column >= args.out.y.cols) continue;
-      StoreSums(args.out, row, column, OctetOfSums(total, m, upper));
-    }
+  for (int i = 0; i < 2 * kRowTiles; ++i) {
+    const int row = first_row + warp_row + 8 * i + g;
+    if (row < args.rows) StoreSums(args.out, row, column, OctetOfSums(total, i / 2, i % 2));
   }
 }
 

