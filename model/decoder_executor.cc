@@ -94,6 +94,9 @@ std::vector<float> DecoderExecutor::AllLogits(const StepInput& input) {
     const size_t token = starts[index] + static_cast<size_t>(row.row - first_row_[index]);
     std::copy(logits.begin(), logits.end(), all.begin() + static_cast<int64_t>(token * vocab));
   });
+  // Other ranks than 0 have not waited for anything yet.
+  const absl::Status status = backend_->WaitForStep(backend_->EndStep());
+  LORAD_CHECK(status.ok());
   return all;
 }
 
