@@ -45,7 +45,7 @@ class DecoderExecutor final : public Executor {
 
   // The logits of every token of the step, in the order of the input: [tokens, vocab]; of other
   // ranks than 0 zeros. For tests and tools that compare models; samplers and targets are ignored.
-  // Writes KV pages as Execute does.
+  // Writes KV pages as Execute does. REQUIRES: the device works.
   std::vector<float> AllLogits(const StepInput& input);
 
   size_t weight_bytes() const { return weights_->bytes(); }
