@@ -1,6 +1,8 @@
 #include "kernels/cuda/nccl_communicator.h"
 
 #include <atomic>
+#include <chrono>
+#include <mutex>
 #include <utility>
 
 #include "fmt/format.h"
@@ -13,7 +15,7 @@ namespace lorad::kernels::cuda {
 class NcclCommunicator::Group {
  public:
   Group(const NcclApi& nccl, std::vector<NcclComm> connected)
-      : api(nccl), comms(std::move(connected)) {}
+      : api(nccl), comms(std::move(connected)), in_use_(comms.size()) {}
   ~Group() {
     if (broken()) return;
     for (NcclComm comm : comms) api.destroy(comm);
@@ -24,15 +26,26 @@ class NcclCommunicator::Group {
   // Ends the kernels in which ranks wait for each other.
   void Break() {
     if (broken_.exchange(true)) return;
-    for (NcclComm comm : comms) api.abort(comm);
+    for (size_t rank = 0; rank < comms.size(); ++rank) {
+      // Calls are short, unless a rank waits in one for another; that wait has to be ended, too.
+      std::unique_lock lock(in_use_[rank], kCallTime);
+      api.abort(comms[rank]);
+    }
   }
   bool broken() const { return broken_.load(); }
+  // While it is held the rank's part is not freed.
+  std::unique_lock<std::timed_mutex> Use(int rank) {
+    return std::unique_lock(in_use_[static_cast<size_t>(rank)]);
+  }
 
   const NcclApi api;
   const std::vector<NcclComm> comms;
 
  private:
+  static constexpr auto kCallTime = std::chrono::seconds(1);
+
   std::atomic<bool> broken_ = false;
+  std::vector<std::timed_mutex> in_use_;  // by rank: by a call
 };
 
 // What a program keeps of an exchange.
@@ -134,6 +147,7 @@ void NcclCommunicator::Record(Program& program, const Transfer& transfer) {
 }
 
 void NcclCommunicator::Run(Stream stream, const Transfer& t) {
+  const auto in_use = group_->Use(rank_);
   if (group_->broken()) return;
   const NcclApi& api = group_->api;
   const NcclComm comm = group_->comms[size_t(rank_)];

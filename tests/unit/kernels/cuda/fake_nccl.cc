@@ -87,6 +87,10 @@ ExchangeArgs ArgsOf(NcclComm comm, size_t count) {
 }
 
 void LaunchOn(void* stream, const ExchangeArgs& args) {
+  {
+    const std::lock_guard lock(world->mutex);
+    LORAD_CHECK(!world->broken);  // what was aborted is gone
+  }
   const Stream on = {static_cast<int>(reinterpret_cast<intptr_t>(stream))};
   world->devices[static_cast<size_t>(args.rank)]->Launch(on, kExchange, {.x = 1}, &args);
 }
@@ -121,6 +125,10 @@ int AllGather(const void* from, void* to, size_t count, int type, NcclComm comm,
   LORAD_CHECK(type == kNcclFloat);
   if (world->fail_gather.exchange(false)) return kBroken;
   ExchangeArgs args = ArgsOf(comm, count);
+  // In place, or apart.
+  const float *first = static_cast<const float*>(to), *own = static_cast<const float*>(from);
+  LORAD_CHECK(own == first + static_cast<size_t>(args.rank) * count || own + count <= first ||
+              own >= first + static_cast<size_t>(args.ranks) * count);
   for (int peer = 0; peer < args.ranks; ++peer) {
     args.from[peer] = static_cast<const float*>(from);
     args.to[peer] = static_cast<float*>(to) + static_cast<size_t>(peer) * count;
