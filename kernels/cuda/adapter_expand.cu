@@ -100,7 +100,7 @@ LORAD_DEVICE void Write(const Target& target, int row, int column, const Columns
 template <bool kFull>
 LORAD_DEVICE void AddOneByOne(const Target& target, int row, int column, const float (&sum)[4][4],
                               int half) {
-#pragma unroll
+  LORAD_UNROLL
   for (int i = 0; i < kColumns; ++i) {
     if (column + i >= target.out_cols) continue;
     const size_t at = target.At(row, column + i);
@@ -118,15 +118,15 @@ template <int kRowTiles, int kBatch, bool kFull>
 LORAD_DEVICE void AddGroup(const Target& target, int group, const float (&sum)[kRowTiles][4][4]) {
   const int column = group * int{kTileOutputs} + Lane() % 4 * kColumns;
   if (target.IsWhole(column)) {
-#pragma unroll
+    LORAD_UNROLL
     for (int m = 0; m < kRowTiles; m += kBatch) {
       Columns before[kBatch][2];
-#pragma unroll
+      LORAD_UNROLL
       for (int i = 0; i < kBatch * 2; ++i) {
         const int row = (m + i / 2) * 16 + i % 2 * 8 + Lane() / 4;
         if (row < target.rows) before[i / 2][i % 2] = Read<kFull>(target, row, column);
       }
-#pragma unroll
+      LORAD_UNROLL
       for (int i = 0; i < kBatch * 2; ++i) {
         const int row = (m + i / 2) * 16 + i % 2 * 8 + Lane() / 4;
         if (row < target.rows) {
@@ -136,7 +136,7 @@ LORAD_DEVICE void AddGroup(const Target& target, int group, const float (&sum)[k
     }
     return;
   }
-#pragma unroll
+  LORAD_UNROLL
   for (int i = 0; i < kRowTiles * 2; ++i) {
     const int row = i * 8 + Lane() / 4;
     if (row < target.rows) AddOneByOne<kFull>(target, row, column, sum[i / 2], i % 2);
@@ -174,7 +174,7 @@ LORAD_DEVICE void ExpandOne(const ExpandArgs& args, const ExpandItem& item, Vec4
       next_group += kGroupStep;
     }
   };
-#pragma unroll
+  LORAD_UNROLL
   for (int i = 0; i < kAhead; ++i) fetch(ahead[i]);
 
   SyncBlock();  // the v of before has been used
@@ -184,7 +184,7 @@ LORAD_DEVICE void ExpandOne(const ExpandArgs& args, const ExpandItem& item, Vec4
   int pair = 0;
   float sum[kOfWarp][4][4] = {};
   while (group < item.group_end) {
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       if (group >= item.group_end) break;
       MultiplyPair<kOfWarp>(e, staged, own, pair, ahead[i], sum);
@@ -195,7 +195,7 @@ LORAD_DEVICE void ExpandOne(const ExpandArgs& args, const ExpandItem& item, Vec4
       } else {
         AddGroup<kOfWarp, 1, false>(target, group, sum);
       }
-#pragma unroll
+      LORAD_UNROLL
       for (int j = 0; j < kOfWarp * 16; ++j) sum[j / 16][j / 4 % 4][j % 4] = 0;
       pair = 0;
       group += kGroupStep;

@@ -65,36 +65,45 @@ struct alignas(8) FloatPair {
 };
 
 // v(row, rank .. rank + 1) as a word of an operand: the spans' sums in order, scaled, in bf16.
-// Zeros where there is no row or rank tile.
-template <int kUnroll>
+// Zeros where there is no row or rank tile. kAtOnce reads are on their way together.
+template <int kAtOnce>
 LORAD_DEVICE uint32_t VWord(const Expansion& e, int row, int rank) {
   if (row >= e.rows || rank >= e.rank_tiles * int{kTileRanks}) return 0;
   const float* at = e.partial + row * e.rank_stride + rank;
   FloatPair sum = *reinterpret_cast<const FloatPair*>(at);
-#pragma unroll kUnroll
-  for (int span = 1; span < e.spans; ++span) {
-    const FloatPair next = *reinterpret_cast<const FloatPair*>(at + size_t(span) * e.span_stride);
-    sum.low += next.low;
-    sum.high += next.high;
+  LORAD_ROLLED
+  for (int span = 1; span < e.spans; span += kAtOnce) {
+    FloatPair next[kAtOnce];
+    LORAD_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int some = span + i < e.spans ? span + i : 0;
+      next[i] = *reinterpret_cast<const FloatPair*>(at + size_t(some) * e.span_stride);
+    }
+    LORAD_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (span + i >= e.spans) continue;
+      sum.low += next[i].low;
+      sum.high += next[i].high;
+    }
   }
   return PackBf16(e.factor * sum.low, e.factor * sum.high);
 }
 
 // Fills to [kRowTiles][pairs][lanes] with v of pairs first .. first + pairs - 1, by `threads`
 // threads of which this one is number `thread`.
-template <int kRowTiles, int kUnroll>
+template <int kRowTiles, int kAtOnce>
 LORAD_DEVICE void StageV(const Expansion& e, int first, int pairs, Vec4* to, int thread,
                          int threads) {
   uint32_t* words = reinterpret_cast<uint32_t*>(to);
   const int row_words = pairs * 8;
-#pragma unroll 1
+  LORAD_ROLLED
   for (int at = thread; at < kRowTiles * 16 * row_words; at += threads) {
     // Neighbouring threads take neighbouring ranks of one row, as the partial sums lie.
     const int row = at / row_words, rank = at % row_words * 2;
     const int lane = row % 8 * 4 + rank % 8 / 2;
     const int j = row % 16 / 8 + rank % 16 / 8 * 2;
     words[((row / 16 * pairs + rank / 16) * kWarp + lane) * 4 + j] =
-        VWord<kUnroll>(e, row, first * 16 + rank);
+        VWord<kAtOnce>(e, row, first * 16 + rank);
   }
 }
 
@@ -132,7 +141,7 @@ LORAD_DEVICE void MultiplyPair(const Expansion& e, const Vec4* v, Vec4* own, int
     from = own + Lane();
     stride = kWarp;
   }
-#pragma unroll
+  LORAD_UNROLL
   for (int m = 0; m < kRowTiles; ++m) {
     const Vec4 a = Load16(from + m * stride);
     const uint32_t words[4] = {a.x, a.y, a.z, a.w};

@@ -64,21 +64,21 @@ class QuarterStream {
         rows_here_((Lane() / 4 < rows ? 1 : 0) + (Lane() / 4 + 8 < rows ? 1 : 0)) {}
 
   LORAD_DEVICE void Start(int quarter) {
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kAhead; ++i) FetchWeights(i, quarter * int{kQuarterTiles} + i);
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kXAhead; ++i) FetchX(i, quarter * int{kQuarterTiles} + i);
   }
 
   // Adds quarter `quarter` to sum; the start of quarter `next` is under way then.
   LORAD_DEVICE void Run(int quarter, int next, float (&sum)[kTiles][4]) {
-#pragma unroll 1
+    LORAD_ROLLED
     for (int begin = 0; begin < int{kQuarterTiles}; begin += kAhead) {
       // These k tiles, and those to load meanwhile.
       const int here = quarter * int{kQuarterTiles} + begin;
       const int behind =
           begin + kAhead < int{kQuarterTiles} ? here + kAhead : next * int{kQuarterTiles};
-#pragma unroll
+      LORAD_UNROLL
       for (int i = 0; i < kAhead; ++i) {
         if (here + i < k_tiles_) Multiply(i, sum);
         FetchWeights(i, behind + i);
@@ -95,10 +95,10 @@ class QuarterStream {
   };
 
   LORAD_DEVICE void Multiply(int stage, float (&sum)[kTiles][4]) {
-#pragma unroll
+    LORAD_UNROLL
     for (int half = 0; half < 2; ++half) {
       const Half& x = x_of_[stage % kXAhead][half];
-#pragma unroll
+      LORAD_UNROLL
       for (int i = 0; i < kTiles; ++i) {
         const Vec4& w = weights_[stage][i][half];
         Mma16816(sum[i], {x.upper.x, x.lower.x, x.upper.y, x.lower.y}, w.x, w.y);
@@ -110,7 +110,7 @@ class QuarterStream {
   LORAD_DEVICE void FetchWeights(int stage, int k) {
     if (k >= k_tiles_) return;
     const uint32_t first = ATile(first_, site_tiles_, uint32_t(k), 0);
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kTiles; ++i) {
       if (i >= tiles_) continue;
       Vec4(&w)[2] = weights_[stage][i];
@@ -187,20 +187,20 @@ LORAD_DEVICE void ShrinkFew(const Work& work, float* shared) {
 
     SyncBlock();  // the sums of before have been read
     float* mine = shared + Warp() * kFewRows * kRow + Lane() / 4 * kRow + Lane() % 4 * 2;
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kTiles; ++i) {
-#pragma unroll
+      LORAD_UNROLL
       for (int j = 0; j < 4; ++j) {
         mine[j / 2 * 8 * kRow + i * int{kTileRanks} + j % 2] = sum[i][j];
       }
     }
     SyncBlock();
-#pragma unroll 1
+    LORAD_ROLLED
     for (int at = Thread(); at < rows * kRanks; at += kThreads) {
       const int row = at / kRanks, rank = at % kRanks;
       if (rank >= ranks) continue;
       float total = shared[row * kRow + rank];
-#pragma unroll
+      LORAD_UNROLL
       for (int warp = 1; warp < kWarps; ++warp) {
         total += shared[(warp * kFewRows + row) * kRow + rank];
       }
@@ -223,12 +223,12 @@ LORAD_DEVICE void ShrinkMany(const Work& work, float* shared) {
   const int end = work.item.span_end * kWarps;
   stream.Start(work.item.span_begin * kWarps);
   for (int span = work.item.span_begin; span < work.item.span_end; ++span) {
-#pragma unroll 1
+    LORAD_ROLLED
     for (int part = 0; part < kWarps; ++part) {
       const int quarter = span * kWarps + part;
       float sum[kTiles][4] = {};
       stream.Run(quarter, quarter + 1 < end ? quarter + 1 : work.item.k_tiles, sum);
-#pragma unroll
+      LORAD_UNROLL
       for (int i = 0; i < kTiles * 4; ++i) {
         float& total = shared[i * kThreads + Thread()];
         total = part == 0 ? sum[i / 4][i % 4] : total + sum[i / 4][i % 4];
@@ -237,10 +237,10 @@ LORAD_DEVICE void ShrinkMany(const Work& work, float* shared) {
     const int row = Lane() / 4;
     float* const upper = work.Partial(span, first + row) + Lane() % 4 * 2;
     float* const lower = upper + 8 * size_t(work.item.site_tiles) * kTileRanks;
-#pragma unroll
+    LORAD_UNROLL
     for (int i = 0; i < kTiles; ++i) {
       if (work.item.tile_begin + i >= work.item.tile_end) break;
-#pragma unroll
+      LORAD_UNROLL
       for (int j = 0; j < 4; ++j) {
         if (row + j / 2 * 8 >= rows) continue;
         (j < 2 ? upper : lower)[i * int{kTileRanks} + j % 2] =
