@@ -171,7 +171,7 @@ void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactor
   LORAD_CHECK(image.size() == size_t{layout.pages} * page_bytes &&
               image.size() >= layout.image_bytes);
   LORAD_CHECK(layout.image_bytes / kGranule < kMaxGranules);
-  std::memset(image.data(), 0, image.size());
+  std::ranges::fill(image, std::byte{0});
   for (const LowRankFactors& f : factors) {
     const auto modules = layout.At(f.site);
     const auto module = std::ranges::find(modules, f.out_begin, &AdapterModule::out_begin);

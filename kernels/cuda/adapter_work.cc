@@ -109,7 +109,7 @@ void AdapterWork::BuildShrink(bool many, std::vector<ShrinkItem>& items) {
   items.clear();
   // With few rows the weights count, and enough blocks must read them; with many rows x does, and
   // an item with all rank tiles reads it once. The most tiles an item that still make enough items:
-  const int wanted = many ? multiprocessors_ : kBlocks * multiprocessors_;
+  const int wanted = many ? multiprocessors_ * 3 / 4 : kBlocks * multiprocessors_;
   int tiles = 0;
   int64_t count = 0;
   for (const int choice : kTileChoices) {
