@@ -243,8 +243,8 @@ LORAD_DEVICE void ShrinkMany(const Work& work, float* shared) {
       LORAD_UNROLL
       for (int j = 0; j < 4; ++j) {
         if (row + j / 2 * 8 >= rows) continue;
-        (j < 2 ? upper : lower)[i * int{kTileRanks} + j % 2] =
-            shared[(i * 4 + j) * kThreads + Thread()];
+        float* const to = j < 2 ? upper : lower;
+        to[i * int{kTileRanks} + j % 2] = shared[(i * 4 + j) * kThreads + Thread()];
       }
     }
   }
