@@ -21,6 +21,8 @@ namespace lorad::kernels {
 
 inline constexpr int kScaleInputs = 64;  // of kInt4 that share a scale
 
+inline constexpr WeightFormat kWeightFormats[] = {WeightFormat::kBf16, WeightFormat::kInt8,
+                                                  WeightFormat::kInt4, WeightFormat::kFp8};
 // "bf16", "int8", "int4", "fp8".
 std::string_view Name(WeightFormat format);
 

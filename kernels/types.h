@@ -19,8 +19,8 @@ constexpr size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 enum class WeightFormat : uint8_t {
   kBf16,
   kInt8,  // symmetric, one fp32 scale a row (output)
-  kInt4,  // symmetric, one fp32 scale for every 64 inputs of a row; CUDA only
-  kFp8,   // e4m3, one fp32 scale a row; CUDA only
+  kInt4,  // symmetric, one fp32 scale for every 64 inputs of a row; not on the CPU
+  kFp8,   // e4m3, one fp32 scale a row; not on the CPU
 };
 
 // How keys and values are kept in pages.

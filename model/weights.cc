@@ -17,6 +17,7 @@ namespace {
 
 using kernels::DType;
 using kernels::HostMatrix;
+using kernels::WeightFormat;
 
 // The exponent's bits, all set in NaN and infinity.
 uint32_t ExponentMask(DType dtype) {
@@ -49,6 +50,11 @@ absl::Status NotFinite(std::string_view name, int64_t row, int64_t col) {
       fmt::format("tensor {} is not finite at [{}, {}]", name, row, col));
 }
 
+WeightFormat HeadFormat(const ModelConfig& config, WeightFormat layers) {
+  const bool fine = layers == WeightFormat::kInt8 && !config.tie_embeddings;
+  return fine ? WeightFormat::kInt8 : WeightFormat::kBf16;
+}
+
 // Reads tensors from the source and packs the shard's part of them, keeping count.
 class Builder {
  public:
@@ -70,6 +76,11 @@ class Builder {
   absl::StatusOr<std::unique_ptr<kernels::Matrix>> Matrix(std::initializer_list<Part> parts,
                                                           int64_t cols, const Share& own_cols,
                                                           bool has_bias) {
+    return Matrix(parts, cols, own_cols, has_bias, options_.format);
+  }
+  absl::StatusOr<std::unique_ptr<kernels::Matrix>> Matrix(std::initializer_list<Part> parts,
+                                                          int64_t cols, const Share& own_cols,
+                                                          bool has_bias, WeightFormat format) {
     std::vector<HostMatrix> stacked;
     std::vector<float> bias;
     for (const Part& part : parts) {
@@ -80,7 +91,7 @@ class Builder {
       const auto first = values.begin() + part.own.begin;
       if (own_cols.begin == 0) bias.insert(bias.end(), first, first + part.own.count);
     }
-    return Pack(stacked, bias);
+    return Pack(stacked, bias, format);
   }
 
   // The shard's rows of a table of the vocabulary, and zeros to make all shards equal.
@@ -95,7 +106,7 @@ class Builder {
     if (m.rows > 0) stacked.push_back(m);
     if (missing > 0) stacked.push_back({m.dtype, zeros.data(), missing, cols});
     done_ += static_cast<size_t>(missing * cols);
-    return Pack(stacked, {});
+    return Pack(stacked, {}, HeadFormat(config, options_.format));
   }
 
   absl::StatusOr<std::unique_ptr<kernels::Vector>> Vector(const std::string& name, int64_t size) {
@@ -121,8 +132,8 @@ class Builder {
   }
 
   std::unique_ptr<kernels::Matrix> Pack(std::span<const HostMatrix> stacked,
-                                        std::span<const float> bias) {
-    std::unique_ptr<kernels::Matrix> packed = backend_->Pack(stacked, bias);
+                                        std::span<const float> bias, WeightFormat format) {
+    std::unique_ptr<kernels::Matrix> packed = backend_->Pack(stacked, bias, format);
     const size_t bytes_each = SizeOf(stacked[0].dtype);
     copies_.clear();
     source_->Release();
@@ -192,12 +203,14 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> BuildWeights(const ModelConfig& co
                                                            TensorSource* source,
                                                            kernels::Backend* backend,
                                                            const WeightOptions& options) {
+  LORAD_CHECK(backend->Supports(options.format));
   Builder builder(config, source, backend, options);
   auto weights = std::make_unique<ModelWeights>();
   const Share all_tokens = {0, config.vocab_size}, hidden = {0, config.hidden_size};
-  LORAD_ASSIGN_OR_RETURN(weights->embedding,
-                         builder.Matrix({{"model.embed_tokens", config.vocab_size, all_tokens}},
-                                        config.hidden_size, hidden, /*has_bias=*/false));
+  LORAD_ASSIGN_OR_RETURN(
+      weights->embedding,
+      builder.Matrix({{"model.embed_tokens", config.vocab_size, all_tokens}}, config.hidden_size,
+                     hidden, /*has_bias=*/false, WeightFormat::kBf16));
   weights->layers.resize(static_cast<size_t>(config.layers));
   for (int i = 0; i < config.layers; ++i) {
     LORAD_RETURN_IF_ERROR(BuildLayer(config, options.shard, fmt::format("model.layers.{}.", i),

@@ -58,13 +58,16 @@ class TensorSource {
 };
 
 struct WeightOptions {
+  // Of the layers' matrices. The embedding is bf16 always, and so is an output layer that is tied
+  // to it; another one is int8 with int8 and bf16 with the coarser formats, which cost it most.
+  kernels::WeightFormat format = kernels::WeightFormat::kBf16;
   bool check_finite = false;  // refuse NaN and infinity (reads every packed value once more)
   Shard shard = {};           // what of the model to pack
   std::function<void(size_t done_bytes, size_t total_bytes)> progress = {};  // after each matrix
 };
 
 // Packs every tensor that the configuration, which is the whole model's, asks for. Errors name the
-// tensor.
+// tensor.  REQUIRES: the backend supports the format.
 absl::StatusOr<std::unique_ptr<ModelWeights>> BuildWeights(const ModelConfig& config,
                                                            TensorSource* source,
                                                            kernels::Backend* backend,
@@ -85,7 +88,7 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> MakeDummyWeights(const ModelConfig
                                                                const WeightOptions& options = {});
 
 // Numbers in all matrices of a shard (vectors are negligible): times the backend's element size is
-// what BuildWeights will take.
+// what BuildWeights will take if all are of one format.
 size_t CountWeights(const ModelConfig& config, const Shard& shard = {});
 
 }  // namespace lorad

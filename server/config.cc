@@ -8,6 +8,7 @@
 #include <functional>
 #include <set>
 
+#include "kernels/quantise.h"
 #include "memory/adapter_store.h"
 #include "server/machine_memory.h"
 #include "server/version.h"
@@ -70,6 +71,12 @@ void AddDeviceOptions(CLI::App& app, Config& c) {
       ->capture_default_str()
       ->group("Device");
   app.add_option("--threads", c.threads, "Threads of the CPU backend [all cores of this process]")
+      ->group("Device");
+  app.add_option("--weights", c.weights,
+                 "How the layers' weights are kept: bf16; int8 (half the memory, and a decode step "
+                 "reads half as much); fp8 or int4 (CUDA only); auto is bf16. Adapters stay bf16")
+      ->check(CLI::IsMember({"auto", "bf16", "int8", "int4", "fp8"}))
+      ->capture_default_str()
       ->group("Device");
   app.add_option("--tensor-parallel", c.tensor_parallel,
                  "Split the model and its adapters over so many ranks: CUDA devices, or on the CPU "
@@ -261,6 +268,13 @@ bool IsLoopback(const std::string& address) {
 }
 
 }  // namespace
+
+kernels::WeightFormat Config::WeightFormat() const {
+  for (const kernels::WeightFormat format : kernels::kWeightFormats) {
+    if (weights == kernels::Name(format)) return format;
+  }
+  return kernels::WeightFormat::kBf16;
+}
 
 std::vector<std::pair<std::string, std::string>> Config::AdapterList() const {
   std::vector<std::pair<std::string, std::string>> list;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/types.h"
 #include "memory/base/check.h"
 #include "server/tenants.h"
 
@@ -25,6 +26,7 @@ struct Config {
   std::string backend = "auto";  // auto, cpu, reference, cuda
   std::string cpu_isa = "auto";
   int threads = 0;                 // 0: every core this process may use
+  std::string weights = "auto";    // auto, bf16, int8, int4, fp8
   int tensor_parallel = 1;         // ranks
   int device = 0;                  // of the CUDA backend
   std::string kv_format = "bf16";  // bf16, fp8
@@ -75,6 +77,7 @@ struct Config {
   bool check_only = false;
   bool validate_books = kDebugBuild;
 
+  kernels::WeightFormat WeightFormat() const;  // REQUIRES: checked.
   // "foo=/path" of `adapters`, split.  REQUIRES: checked.
   std::vector<std::pair<std::string, std::string>> AdapterList() const;
   TenantTable Tenants() const;  // REQUIRES: checked.

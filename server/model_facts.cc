@@ -1,5 +1,6 @@
 #include "server/model_facts.h"
 
+#include "kernels/quantise.h"
 #include "model/sites.h"
 #include "server/reply.h"
 #include "server/version.h"
@@ -25,8 +26,9 @@ v1::Model DescribeModel(const ModelFacts& facts) {
   if (m.bos_token_id >= 0) out.set_bos_token_id(m.bos_token_id);
   for (const Projection& p : Projections(m)) out.add_adaptable_modules(std::string(p.name));
   out.add_adaptable_modules("lm_head");
-  const bool reference = facts.backend == "reference";
-  out.set_weight_dtype(reference ? "f32" : "bf16");
+  const kernels::WeightFormat format = c.WeightFormat();
+  const bool plain = facts.backend == "reference" && format == kernels::WeightFormat::kBf16;
+  out.set_weight_dtype(plain ? "f32" : std::string(Name(format)));
   out.set_weight_bytes(static_cast<int64_t>(facts.weight_bytes));
   out.set_tensor_parallel_ranks(c.tensor_parallel);
   out.set_backend(facts.backend.substr(0, facts.backend.find('/')));

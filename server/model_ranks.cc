@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/quantise.h"
 #include "memory/base/status_macros.h"
 #include "model/decoder_executor.h"
 #include "model/tensor_parallel_executor.h"
@@ -57,6 +58,17 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenFirst(const Config& config
         {{"why", std::string(cuda.status().message())}, {"backend", "cpu"}});
   }
   return kernels::NewCpuBackend({.threads = ThreadsOfRank(config), .isa = config.cpu_isa});
+}
+
+absl::Status CheckWeights(const Config& config, const kernels::Backend& backend) {
+  if (backend.Supports(config.WeightFormat())) return absl::OkStatus();
+  std::string supported;
+  for (const kernels::WeightFormat format : kernels::kWeightFormats) {
+    if (!backend.Supports(format)) continue;
+    supported += fmt::format("{}{}", supported.empty() ? "" : ", ", Name(format));
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("--weights {}: backend {} has {}", config.weights, backend.name(), supported));
 }
 
 // Another rank's device, of the kind of the first.
@@ -115,6 +127,7 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> ModelRanks::Load(const Config& confi
       {{"model", config.model_name},
        {"architecture", model.architecture},
        {"backend", std::string(ranks->backend_name())},
+       {"weights", std::string(Name(config.WeightFormat()))},
        {"ranks", ranks->size()},
        {"layers", model.layers}});
   ranks->ChooseGeometry(config, model);
@@ -131,7 +144,7 @@ absl::Status ModelRanks::OpenDevices(const Config& config) {
     LORAD_ASSIGN_OR_RETURN(
         opened.backend, rank == 0 ? OpenFirst(config) : OpenLike(*ranks_[0].backend, config, rank));
   }
-  return absl::OkStatus();
+  return CheckWeights(config, *ranks_[0].backend);
 }
 
 void ModelRanks::ChooseGeometry(const Config& config, const ModelConfig& model) {
@@ -151,7 +164,7 @@ absl::StatusOr<std::vector<std::unique_ptr<ModelWeights>>> ModelRanks::LoadAllWe
   }
   std::vector<absl::StatusOr<std::unique_ptr<ModelWeights>>> loaded(ranks_.size());
   const auto load = [&](size_t i) {
-    WeightOptions options{.shard = ranks_[i].shard};
+    WeightOptions options{.format = config.WeightFormat(), .shard = ranks_[i].shard};
     if (i == 0) options.progress = LogProgress();
     kernels::Backend* const backend = ranks_[i].backend.get();
     loaded[i] = tensors.has_value() ? LoadWeights(model, *tensors, backend, options)

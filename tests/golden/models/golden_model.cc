@@ -78,7 +78,7 @@ GoldenModel::GoldenModel(const std::string& name,
   config_ = ValueOrAbort(LoadModelConfig(dir / "model"));
   if (sabotage.config) sabotage.config(&config_);
   MakePools();
-  LoadModel(dir / "model");
+  LoadModel(dir / "model", sabotage.format);
   LoadAdapters(dir / "adapters", sabotage);
 }
 
@@ -112,15 +112,16 @@ void GoldenModel::MakePools() {
   std::shuffle(pages.begin(), pages.end(), std::mt19937(1));
 }
 
-void GoldenModel::LoadModel(const std::filesystem::path& dir) {
+void GoldenModel::LoadModel(const std::filesystem::path& dir, kernels::WeightFormat format) {
   const ModelTensors tensors = ValueOrAbort(ModelTensors::Open(dir));
   DecoderExecutorOptions options;
   options.limits = {.max_rows = 1024, .max_sequences = 32};
   options.max_logit_rows = 50;  // fewer than most steps have
   options.page_tokens = kGoldenPageTokens;
   const auto load = [&](const Rank& rank, kernels::Communicator* communicator) {
-    auto weights = ValueOrAbort(LoadWeights(config_, tensors, rank.backend.get(),
-                                            {.check_finite = true, .shard = rank.shard}));
+    auto weights =
+        ValueOrAbort(LoadWeights(config_, tensors, rank.backend.get(),
+                                 {.format = format, .check_finite = true, .shard = rank.shard}));
     return std::make_unique<DecoderExecutor>(config_, std::move(weights), rank.backend.get(),
                                              options, communicator);
   };

@@ -30,10 +30,11 @@ struct GoldenCase {
   std::vector<float> base;      // [n, vocab] without
 };
 
-// Ways to load a model wrongly, for negative controls.
+// Ways to load a model in low precision or, for negative controls, wrongly.
 struct Sabotage {
   std::function<void(ModelConfig*)> config;
   std::function<void(std::vector<kernels::LowRankFactors>*)> factors;  // of every adapter
+  kernels::WeightFormat format = kernels::WeightFormat::kBf16;         // of the layers
 };
 
 class GoldenModel {
@@ -77,7 +78,7 @@ class GoldenModel {
   };
 
   void MakePools();
-  void LoadModel(const std::filesystem::path& dir);
+  void LoadModel(const std::filesystem::path& dir, kernels::WeightFormat format);
   void LoadAdapters(const std::filesystem::path& dir, const Sabotage& sabotage);
 
   std::vector<Rank> ranks_;

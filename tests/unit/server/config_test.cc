@@ -46,6 +46,20 @@ TEST(ConfigTest, TheDevice) {
   EXPECT_EQ(std::get<Config>(Parse({"--model", "/tmp"})).pool_bytes, 0u);
 }
 
+TEST(ConfigTest, TheFormatOfTheWeights) {
+  const std::vector<std::pair<std::string, kernels::WeightFormat>> known = {
+      {"auto", kernels::WeightFormat::kBf16},
+      {"bf16", kernels::WeightFormat::kBf16},
+      {"int8", kernels::WeightFormat::kInt8},
+      {"int4", kernels::WeightFormat::kInt4},
+      {"fp8", kernels::WeightFormat::kFp8}};
+  for (const auto& [name, format] : known) {
+    const auto parsed = Parse({"--model", "/tmp", "--weights", name});
+    ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << name;
+    EXPECT_EQ(std::get<Config>(parsed).WeightFormat(), format) << name;
+  }
+}
+
 TEST(ConfigTest, TheDeviceIsChecked) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> wrong = {
       {"--backend", {"--backend", "gpu"}},
@@ -53,6 +67,7 @@ TEST(ConfigTest, TheDeviceIsChecked) {
       {"--tensor-parallel", {"--tensor-parallel", "0"}},
       {"--tensor-parallel", {"--tensor-parallel", "65"}},
       {"--kv-format", {"--kv-format", "int8"}},
+      {"--weights", {"--weights", "int5"}},
       {"--kv-format", {"--kv-format", "fp8", "--backend", "cpu"}},
       {"--pool-bytes", {"--pool-bytes", "automatic"}},
       {"--pool-bytes", {"--pool-bytes", "512KiB"}}};

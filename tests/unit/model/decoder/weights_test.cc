@@ -13,6 +13,8 @@
 #include "absl/status/status.h"
 #include "fmt/format.h"
 #include "kernels/backend.h"
+#include "kernels/quantise.h"
+#include "tests/unit/kernels/forwarding_backend.h"
 #include "tests/unit/model/decoder/tiny_model.h"
 
 namespace lorad {
@@ -92,6 +94,45 @@ TEST(BuildWeightsTest, AsksForWhatTheArchitectureAdds) {
   EXPECT_THAT(source.asked, Contains("model.layers.0.self_attn.q_norm.weight 8"));
   EXPECT_THAT(source.asked, Not(Contains(HasSubstr("lm_head"))));
   EXPECT_EQ(&(*weights)->head(), (*weights)->embedding.get());
+}
+
+// Remembers the format of each matrix.
+class PackRecorder final : public kernels::ForwardingBackend {
+ public:
+  std::unique_ptr<kernels::Matrix> Pack(std::span<const kernels::HostMatrix> stacked,
+                                        std::span<const float> bias,
+                                        kernels::WeightFormat format) override {
+    formats.push_back(format);
+    return inner().Pack(stacked, bias, format);
+  }
+  bool Supports(kernels::WeightFormat) const override { return true; }
+  std::vector<kernels::WeightFormat> formats;
+};
+
+TEST(BuildWeightsTest, TheFormatIsThatOfTheLayers) {
+  using kernels::WeightFormat;
+  for (const bool tied : {false, true}) {
+    ModelConfig config = TinyConfig();
+    config.tie_embeddings = tied;
+    for (const WeightFormat format : kernels::kWeightFormats) {
+      PackRecorder backend;
+      FakeSource source;
+      ASSERT_TRUE(BuildWeights(config, &source, &backend, {.format = format}).ok());
+      std::vector<WeightFormat> want = {WeightFormat::kBf16};  // the embedding
+      want.insert(want.end(), 2 * 4, format);
+      if (!tied) {
+        want.push_back(format == WeightFormat::kInt8 ? WeightFormat::kInt8 : WeightFormat::kBf16);
+      }
+      EXPECT_EQ(backend.formats, want) << Name(format);
+    }
+    // A shard has a part of its own of a tied embedding, like the whole one.
+    PackRecorder backend;
+    FakeSource source;
+    ASSERT_TRUE(
+        BuildWeights(config, &source, &backend, {.format = WeightFormat::kInt8, .shard = {0, 2}})
+            .ok());
+    EXPECT_EQ(backend.formats.back(), tied ? WeightFormat::kBf16 : WeightFormat::kInt8);
+  }
 }
 
 TEST(BuildWeightsTest, ReportsProgressToTheEnd) {
