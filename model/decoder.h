@@ -49,6 +49,8 @@ class Decoder {
   // Row `i` of the last Logits(), fp32 [vocab]; valid until the next call of Forward or Logits.
   std::span<const float> LogitRow(int i) { return backend_->HostRow(*logits_, i); }
 
+  const kernels::Tensor& logits() const { return *logits_; }  // of the last Logits(), by row
+
   int max_rows() const { return hidden_->max_rows(); }
   int max_logit_rows() const { return logits_->max_rows(); }
 

@@ -9,4 +9,8 @@ std::unique_ptr<Runtime> NewTestRuntime(uint64_t /*seed*/) {
 
 bool TestRuntimeIsSlow() { return false; }
 
+void FailTestRuntime(Runtime& runtime, int /*operations*/) {
+  runtime.Fail(absl::InternalError("failed as the test asked"));
+}
+
 }  // namespace lorad::kernels::cuda

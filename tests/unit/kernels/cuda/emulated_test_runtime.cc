@@ -9,4 +9,8 @@ std::unique_ptr<Runtime> NewTestRuntime(uint64_t seed) {
 
 bool TestRuntimeIsSlow() { return true; }
 
+void FailTestRuntime(Runtime& runtime, int operations) {
+  static_cast<emulator::EmulatedRuntime&>(runtime).FailAfter(operations);
+}
+
 }  // namespace lorad::kernels::cuda

@@ -13,5 +13,7 @@ namespace lorad::kernels::cuda {
 std::unique_ptr<Runtime> NewTestRuntime(uint64_t seed = 1);
 // Whether kernels run on the host, thousands of times slower than on a device.
 bool TestRuntimeIsSlow();
+// The emulated device fails after so many more operations.
+void FailTestRuntime(Runtime& runtime, int operations);
 
 }  // namespace lorad::kernels::cuda
