@@ -2,6 +2,7 @@
 // runtime outlives them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -74,12 +75,12 @@ class OwnedEvent {
 // its address, so it grows in powers of two.
 class Scratch {
  public:
-  // The address of `bytes` of it; too little memory now makes wanted() true, and the address is
-  // good for nothing.
-  void* Take(size_t bytes) {
+  // Whether it has so many bytes now; if not, wanted() is true until Grow.
+  bool Has(size_t bytes) {
     if (bytes > memory_.bytes()) wanted_ = std::max(wanted_, bytes);
-    return memory_.data();
+    return bytes <= memory_.bytes();
   }
+  void* data() const { return memory_.data(); }
   bool wanted() const { return wanted_ > 0; }
   absl::Status Grow(Runtime& runtime);
 

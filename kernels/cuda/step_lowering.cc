@@ -175,13 +175,13 @@ void StepLowering::Lower(const LinearOp& op) {
   for (size_t i = 0; i < op.waits; ++i) {
     program_->Wait(step_->images[step_->waits[op.first_wait + i]]->SiteEvent(args.site));
   }
+  if (!low_rank_.Has(adapters->work.scratch_floats() * sizeof(float))) return;
   const AdapterParams params{.site = args.site,
                              .slab = slab_.data,
                              .page_bytes = slab_.page_bytes,
                              .entries = adapters->entries,
                              .pages = adapters->pages,
-                             .scratch = static_cast<float*>(
-                                 low_rank_.Take(adapters->work.scratch_floats() * sizeof(float)))};
+                             .scratch = static_cast<float*>(low_rank_.data())};
   const auto shrink = [&](const std::vector<ShrinkItem>& items, bool many_rows) {
     if (items.empty()) return;
     const auto list = program_->List(std::span(items), kMinWork);
@@ -211,7 +211,8 @@ void StepLowering::Product(int rows, const CudaTensor& x, const CudaMatrix& w, c
     return;
   }
   GemmParams own = params;
-  own.workspace = workspace_.Take(GemmWorkspaceBytes(device(), rows, w.view));
+  if (!workspace_.Has(GemmWorkspaceBytes(device(), rows, w.view))) return;
+  own.workspace = workspace_.data();
   LaunchGemm(*program_, device(), own);
 }
 
@@ -269,6 +270,7 @@ void StepLowering::Lower(const AttentionOp& op) {
   DeviceList<MergeItem> merges;
   if (!work.merges.empty()) merges = program_->List(std::span(work.merges), kMinMerges);
   const size_t partials = size_t(work.partials) * PartialFloats(args.shape) * sizeof(float);
+  if (!partials_.Has(partials)) return;
   LaunchAttention(
       *program_, device(),
       {.layer = args.layer,
@@ -280,7 +282,7 @@ void StepLowering::Lower(const AttentionOp& op) {
        .item_capacity = items.capacity,
        .merges = merges.view,
        .merge_capacity = merges.capacity,
-       .partials = static_cast<float*>(partials_.Take(partials)),
+       .partials = static_cast<float*>(partials_.data()),
        .kv = kv_});
   Of(*args.out).set_rows(args.rows);
 }
