@@ -230,8 +230,7 @@ TEST_P(ModelGoldenTest, ScoresAreTheGoldenLogprobs) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ModelGoldenTest,
-                         ::testing::Combine(::testing::Values("llama", "llama31", "mistral",
-                                                              "qwen2", "qwen3"),
+                         ::testing::Combine(::testing::ValuesIn(GoldenModels()),
                                             ::testing::ValuesIn(GoldenBackends())),
                          [](const auto& param) {
                            const GoldenBackend& backend = std::get<1>(param.param);
