@@ -11,26 +11,17 @@ namespace {
 // a copy is worth its start.
 constexpr size_t kChunkBytes = size_t{2} << 20;
 
-uint64_t TileEnd(const TileRows& tile, size_t page_bytes) {
-  if (tile.rows == 0) return tile.offset;
-  const uint64_t page = tile.offset / page_bytes;
-  const uint64_t here = (page_bytes - tile.offset % page_bytes) / tile.row_bytes;
-  if (tile.rows <= here) return tile.offset + uint64_t{tile.rows} * tile.row_bytes;
-  const uint64_t each = page_bytes / tile.row_bytes;
-  const uint64_t last = tile.rows - here - 1;  // counted from the next page's first row
-  return (page + 1 + last / each) * page_bytes + (last % each + 1) * tile.row_bytes;
-}
-
 }  // namespace
 
-std::vector<uint64_t> SiteEnds(const AdapterLayout& layout, size_t page_bytes) {
-  std::vector<uint64_t> ends;
-  uint64_t end = 0;
-  for (uint32_t site = 0; site + 1 < layout.site_begin.size(); ++site) {
-    for (const AdapterModule& module : layout.At(site)) {
-      end = std::max({end, TileEnd(module.a, page_bytes), TileEnd(module.b, page_bytes)});
+std::vector<uint64_t> SiteEnds(const AdapterLayout& layout) {
+  LORAD_CHECK(!layout.site_begin.empty());
+  std::vector<uint64_t> ends(layout.site_begin.size() - 1);
+  uint64_t begin = layout.image_bytes;  // of the sites after this one
+  for (size_t site = ends.size(); site-- > 0;) {
+    ends[site] = begin;
+    for (const AdapterModule& module : layout.At(static_cast<uint32_t>(site))) {
+      begin = std::min({begin, module.a.offset, module.b.offset});
     }
-    ends.push_back(end);
   }
   return ends;
 }
@@ -68,7 +59,7 @@ std::unique_ptr<CudaTransfer> AdapterCopies::Start(const AdapterLayout& layout,
                                                    uint64_t after_step) {
   LORAD_CHECK(pages.size() >= layout.pages &&
               image.size() >= size_t{layout.pages} * slab.page_bytes);
-  auto copies = std::make_shared<ImageCopies>(runtime_, SiteEnds(layout, slab.page_bytes));
+  auto copies = std::make_shared<ImageCopies>(runtime_, SiteEnds(layout));
   const size_t most = std::max<size_t>(1, kChunkBytes / slab.page_bytes);
   std::lock_guard lock(mutex_);
   runner_.WaitFor(stream_, after_step);

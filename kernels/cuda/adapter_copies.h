@@ -21,7 +21,7 @@ namespace lorad::kernels::cuda {
 // What a transfer and the steps that wait for it share.
 class ImageCopies {
  public:
-  // `site_ends`: for each site where its last byte lies in the image, see SiteEnds.
+  // `site_ends`: see SiteEnds.
   ImageCopies(Runtime& runtime, std::vector<uint64_t> site_ends)
       : runtime_(runtime), site_ends_(std::move(site_ends)) {}
 
@@ -70,7 +70,7 @@ class AdapterCopies {
   const Stream stream_;
 };
 
-// By site, one past the last byte of its modules in the image; never less than of a site before.
-std::vector<uint64_t> SiteEnds(const AdapterLayout& layout, size_t page_bytes);
+// By site, where in the image what it needs ends: where the next site with modules begins.
+std::vector<uint64_t> SiteEnds(const AdapterLayout& layout);
 
 }  // namespace lorad::kernels::cuda
