@@ -185,7 +185,7 @@ testing::AssertionResult Within(const Rows& got, const Rows& want, const Deviati
 
 Deviation Stored(const std::string& variant, const Deviation& bound) {
   if (!TraitsOf(variant).rounds_activations) return bound;
-  return {std::max(bound.norm, kBf16Bound.norm), std::max(bound.highest, kBf16Bound.highest)};
+  return {bound.norm + kBf16Bound.norm, bound.highest + 2 * kBf16Bound.highest};
 }
 
 std::vector<WeightVariant> WeightVariants() {

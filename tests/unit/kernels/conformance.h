@@ -141,7 +141,7 @@ inline std::string WeightVariantName(const testing::TestParamInfo<WeightVariant>
   return info.param.backend + "_" + std::string(Name(info.param.format));
 }
 
-// What a result in an activation tensor may be off by, where arithmetic alone allows `bound`.
+// What a result may be off by that goes through activations, where arithmetic alone allows `bound`.
 Deviation Stored(const std::string& variant, const Deviation& bound);
 // `slow` cases where the variant is slow.
 template <typename T>

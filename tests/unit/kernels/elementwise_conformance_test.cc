@@ -53,7 +53,7 @@ TEST_P(ElementwiseConformance, EmbedOfInt8) {
     int i = 0;
     for (Rig* rig : {&want_, &got_}) {
       const auto packed = rig->Pack(table, DType::kF32, WeightFormat::kInt8);
-      const auto tensor = rig->backend().NewTensor(6, cols);
+      const auto tensor = rig->backend().NewTensor(6, cols, Precision::kFull);
       rig->backend().Embed(tokens, *packed, *tensor);
       out[i++] = rig->Download(*tensor, 5);
     }
