@@ -251,6 +251,7 @@ struct CudaOptions {
   bool batch_invariant = false;
   std::string gemm_choices;  // file where the fastest products of the device are noted; empty: none
   int host_threads = 0;      // for ParallelFor; 0: the cores this process may use
+  std::function<void(const std::string&)> notice;  // gets what an operator should know
 };
 
 std::unique_ptr<Backend> NewReferenceBackend();

@@ -40,7 +40,10 @@ absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenCuda(const Config& config,
        .kv_format = config.kv_format == "fp8" ? kernels::KvFormat::kFp8 : kernels::KvFormat::kBf16,
        .batch_invariant = config.batch_invariant,
        .gemm_choices = std::filesystem::path(config.state_dir) / file,
-       .host_threads = ThreadsOfRank(config)});
+       .host_threads = ThreadsOfRank(config),
+       .notice = [](const std::string& text) {
+         Log(LogLevel::kWarn, "cuda", {{"what", text}});
+       }});
 }
 
 absl::StatusOr<std::unique_ptr<kernels::Backend>> OpenFirst(const Config& config) {
