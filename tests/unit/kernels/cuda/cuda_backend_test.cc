@@ -136,6 +136,8 @@ TEST_F(CudaBackendTest, TokensOfTheLastTwoStepsAreThere) {
     std::vector<std::vector<int32_t>> ids(30);
     std::vector<std::vector<SampleRow>> rows(30);
     std::vector<uint64_t> steps;
+    std::span<const int32_t> older;
+    std::vector<int32_t> older_copy;
     for (size_t i = 0; i < ids.size(); ++i) {
       for (int row = 0; row < 8; ++row) ids[i].push_back(int32_t(random() % 40));
       for (size_t k = 1 + random() % 8; k > 0; --k) rows[i].push_back({.row = int(random() % 8)});
@@ -143,11 +145,17 @@ TEST_F(CudaBackendTest, TokensOfTheLastTwoStepsAreThere) {
       if (i % 4 == 1) backend_->HostRow(*logits, 0);
       backend_->Sample(*logits, rows[i]);
       if (i % 4 == 2) backend_->HostRow(*logits, 0);
+      // Those of two steps ago are valid until this one ends.
+      EXPECT_TRUE(std::ranges::equal(older, older_copy));
       steps.push_back(backend_->EndStep());
       for (size_t step = i == 0 ? 0 : i - 1; step <= i; ++step) {
         if (random() % 2 == 0 && step == i) continue;
         const auto tokens = backend_->Sampled(steps[step]);
         ASSERT_TRUE(tokens.ok());
+        if (step + 1 == i) {
+          older = *tokens;
+          older_copy.assign(older.begin(), older.end());
+        }
         ASSERT_EQ(tokens->size(), rows[step].size());
         for (size_t k = 0; k < rows[step].size(); ++k) {
           int best = 0;
@@ -247,6 +255,18 @@ TEST_F(CudaBackendTest, ImagesGoToTheirPagesAfterWhatWasThere) {
     }
     TearDown();
   }
+}
+
+TEST_F(CudaBackendTest, PoisonComesAfterWhatWasGivenBefore) {
+  Start();
+  MakePool();
+  const std::vector<uint32_t> pages = {1};
+  const std::vector<PageCopy> copies = {{1, 2}};
+  backend_->CopyPages(copies);
+  backend_->PoisonPages(pages);
+  backend_->EndStep();
+  EXPECT_EQ(ReadPage(2), std::vector<uint8_t>(kPageBytes, 0));
+  EXPECT_EQ(ReadPage(1), std::vector<uint8_t>(kPageBytes, 0xff));
 }
 
 TEST_F(CudaBackendTest, AnImageNeverLosesToPoisonGivenBefore) {

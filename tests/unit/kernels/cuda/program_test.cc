@@ -404,6 +404,25 @@ TEST_F(ProgramTest, AFailureIsKept) {
   EXPECT_FALSE(runtime_->status().ok());
 }
 
+TEST(GraphCacheTest, EqualHashesAreToldApart) {
+  emulator::EmulatedRuntime runtime;
+  GraphCache cache(runtime, 4);
+  const auto capture = [&, stream = runtime.NewStream(false)] {
+    runtime.BeginCapture(stream);
+    return *runtime.EndCapture(stream);
+  };
+  const std::vector<std::byte> a(16, std::byte{1}), b(16, std::byte{2}), shorter(8, std::byte{1});
+  const auto await = [](uint64_t) {};
+  cache.Add(a, 5, capture(), await);
+  EXPECT_EQ(cache.Find(b, 5), nullptr);
+  EXPECT_EQ(cache.Find(shorter, 5), nullptr);
+  cache.Add(b, 5, capture(), await);
+  ASSERT_NE(cache.Find(a, 5), nullptr);
+  EXPECT_EQ(cache.Find(a, 5)->key, a);
+  EXPECT_EQ(cache.Find(b, 5)->key, b);
+  EXPECT_EQ(cache.Find(a, 6), nullptr);
+}
+
 TEST(HashBytesTest, AnyByteCounts) {
   std::vector<std::byte> bytes(67);
   const uint64_t zero = HashBytes(bytes);
