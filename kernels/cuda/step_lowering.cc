@@ -266,9 +266,9 @@ void StepLowering::Lower(const RopeAppendOp& op) {
 void StepLowering::Lower(const AttentionOp& op) {
   const AttentionArgs& args = op.args;
   const AttentionWork& work = AttentionOf(args.sequences, args.rows, args.shape).work;
-  const auto items = program_->List(std::span(work.items), kMinWork);
-  DeviceList<MergeItem> merges;
-  if (!work.merges.empty()) merges = program_->List(std::span(work.merges), kMinMerges);
+  const auto items = ListOrNone(std::span(work.items), kMinWork);
+  const auto tiles = ListOrNone(std::span(work.tiles), kMinWork);
+  const auto merges = ListOrNone(std::span(work.merges), kMinMerges);
   const size_t partials = size_t(work.partials) * PartialFloats(args.shape) * sizeof(float);
   if (!partials_.Has(partials)) return;
   LaunchAttention(
@@ -280,6 +280,8 @@ void StepLowering::Lower(const AttentionOp& op) {
        .pages = program_->Array(std::span(work.pages), work.pages.size(), uint32_t{0}, kMinPages),
        .items = items.view,
        .item_capacity = items.capacity,
+       .tiles = tiles.view,
+       .tile_capacity = tiles.capacity,
        .merges = merges.view,
        .merge_capacity = merges.capacity,
        .partials = static_cast<float*>(partials_.data()),

@@ -79,6 +79,11 @@ class StepLowering {
   StepAdapters& AdaptersOf(std::span<const AdapterSegment> segments);
   StepAttention& AttentionOf(std::span<const SequenceRows> sequences, int rows,
                              const AttentionShape& shape);
+  // A list without items has no capacity, and nothing is launched for it.
+  template <typename T>
+  DeviceList<T> ListOrNone(std::span<const T> items, size_t min_capacity) {
+    return items.empty() ? DeviceList<T>{} : program_->List(items, min_capacity);
+  }
   const DeviceFacts& device() const { return parts_.runtime->facts(); }
 
   const Parts parts_;
