@@ -146,15 +146,16 @@ void StepLowering::Lower(const SampleOp& op) {
 void StepLowering::Lower(const SumOp& op) {
   const TensorView& x = op.x->view();
   const int rows = Rows(op.rows, {op.x});
-  op.ranks->RecordSum(*program_, rows, x, exchange_.Take(op.ranks->SumBytes(rows, x)));
+  if (!exchange_.Has(op.ranks->SumBytes(rows, x))) return;
+  op.ranks->RecordSum(*program_, rows, x, exchange_.data());
   op.x->set_rows(op.rows);
 }
 
 void StepLowering::Lower(const GatherOp& op) {
   const TensorView& part = op.part->view();
   const int rows = Rows(op.rows, {op.part, op.whole});
-  op.ranks->RecordGather(*program_, rows, part, op.whole->view(),
-                         exchange_.Take(op.ranks->GatherBytes(rows, part)));
+  if (!exchange_.Has(op.ranks->GatherBytes(rows, part))) return;
+  op.ranks->RecordGather(*program_, rows, part, op.whole->view(), exchange_.data());
   op.whole->set_rows(op.rows);
 }
 
