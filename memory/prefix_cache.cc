@@ -127,7 +127,7 @@ PrefixCache::Hit PrefixCache::Acquire(const PrefixScope& scope, std::span<const 
 }
 
 void PrefixCache::Insert(const PrefixScope& scope, std::span<const int32_t> tokens, bool tail,
-                         PageList* pages, Lease* lease) {
+                         PageList* pages, Lease* lease, PageList* exchanged) {
   const auto whole = static_cast<uint32_t>(tokens.size() / page_tokens_);
   const std::span<const int32_t> rest = tokens.subspan(size_t{whole} * page_tokens_);
   LORAD_CHECK(pages->size() >= whole + (rest.empty() ? 0 : 1));
@@ -146,6 +146,7 @@ void PrefixCache::Insert(const PrefixScope& scope, std::span<const int32_t> toke
       RemoveSuperseded(node, edge);
       child = Add(node, edge, *pages, i);
     } else {
+      if (exchanged != nullptr) exchanged->Share(*pages, i, 1);
       pages->Replace(i, child->page, 0);
     }
     AddUser(child);

@@ -110,11 +110,11 @@ class PrefixCache final : public EvictionQueue::Owner {
   // Keeps the pages of a sequence whose `tokens` are computed. Whole pages become nodes; with
   // `tail` the unfinished last one too, if nothing here begins with its tokens (then the caller
   // must not write it any more, and gives its pages up next). Where a node for the same tokens of a
-  // whole page is there already, the sequence's page is exchanged for the node's. `lease` then
-  // holds the path of the whole pages.  REQUIRES: pages cover tokens; what `lease` holds already is
-  // a beginning of tokens, in this scope.
+  // whole page is there already, the sequence's page is exchanged for the node's; it is kept in
+  // `exchanged` if that is not null. `lease` then holds the path of the whole pages.  REQUIRES:
+  // pages cover tokens; what `lease` holds already is a beginning of tokens, in this scope.
   void Insert(const PrefixScope& scope, std::span<const int32_t> tokens, bool tail, PageList* pages,
-              Lease* lease);
+              Lease* lease, PageList* exchanged = nullptr);
   // No sequence will ask for this adapter version again: its unreferenced pages go now, the others
   // when they are not leased any more. Best called when none runs on it either: what those insert
   // is kept if nothing of the scope is left, until it is evicted.

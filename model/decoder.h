@@ -46,6 +46,9 @@ class Decoder {
   // the batch. REQUIRES: 1 <= rows.size() <= max_logit_rows.
   void Logits(std::span<const int32_t> rows, std::span<const kernels::AdapterSegment> segments);
 
+  // Draws tokens from rows of the last Logits().  REQUIRES: the backend Samples().
+  void Sample(std::span<const kernels::SampleRow> rows) { backend_->Sample(*logits_, rows); }
+
   // Row `i` of the last Logits(), fp32 [vocab]; valid until the next call of Forward or Logits.
   std::span<const float> LogitRow(int i) { return backend_->HostRow(*logits_, i); }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "memory/base/check.h"
+#include "memory/base/status_macros.h"
 
 namespace lorad {
 namespace {
@@ -46,16 +47,61 @@ DecoderExecutor::DecoderExecutor(const ModelConfig& config,
       backend_(backend),
       ranks_(ranks),
       options_(options),
-      decoder_(config_, *weights_, backend, ranks, options.limits.max_rows, LogitRowsOf(options)) {}
+      decoder_(config_, *weights_, backend, ranks, options.limits.max_rows, LogitRowsOf(options)) {
+  LORAD_CHECK(!backend_->Samples() || LogitRowsOf(options) >= options.limits.max_sequences);
+}
 
-absl::Status DecoderExecutor::Execute(const StepInput& input,
-                                      std::vector<SequenceResult>* results) {
-  results->resize(input.sequences.size());
-  if (input.sequences.empty()) return absl::OkStatus();
-  PlanStep(input);
-  backend_->CopyPages(input.page_copies);
-  decoder_.Forward({tokens_, positions_, sequences_, segments_});
-  ListLogitRows(input, results);
+bool DecoderExecutor::CanDraw(const SamplingParams& params) const {
+  const bool masks_stop = params.min_tokens > 0 && !params.stop_tokens.empty();
+  return backend_->Samples() && params.logprobs < 0 && params.logit_bias.empty() && !masks_stop &&
+         params.repetition_penalty == 1.0f && params.presence_penalty == 0.0f &&
+         params.frequency_penalty == 0.0f;
+}
+
+absl::Status DecoderExecutor::Submit(const StepInput& input) {
+  LORAD_CHECK(under_way_.empty() || (Overlaps() && !under_way_.back().host_rows));
+  StepUnderWay step{.input = input};
+  if (!input.sequences.empty()) {
+    PlanStep(input);
+    backend_->CopyPages(input.page_copies);
+    decoder_.Forward({tokens_, positions_, sequences_, segments_});
+    ListLogitRows(input, &step);
+    if (step.draws > 0) Draw(input);
+    if (!step.host_rows) step.number = backend_->EndStep();
+  }
+  under_way_.push_back(std::move(step));
+  return GroupStatus();
+}
+
+absl::Status DecoderExecutor::Collect(std::vector<SequenceResult>* results) {
+  LORAD_CHECK(!under_way_.empty());
+  StepUnderWay step = std::move(under_way_.front());
+  under_way_.pop_front();
+  results->assign(step.draw_of.size(), {});
+  if (step.host_rows) {
+    SampleOnHost(step.input, results);
+    step.number = backend_->EndStep();
+  }
+  if (step.draws > 0) {
+    LORAD_ASSIGN_OR_RETURN(const std::span<const int32_t> tokens, backend_->Sampled(step.number));
+    for (size_t i = 0; i < step.draw_of.size() && shard_.rank == 0; ++i) {
+      if (step.draw_of[i] < 0) continue;
+      (*results)[i].sample = SampledToken{.token = tokens[static_cast<size_t>(step.draw_of[i])]};
+    }
+  }
+  LORAD_RETURN_IF_ERROR(backend_->WaitForStep(step.number));
+  return GroupStatus();
+}
+
+absl::Status DecoderExecutor::GroupStatus() const {
+  return ranks_ == nullptr ? absl::OkStatus() : ranks_->status();
+}
+
+void DecoderExecutor::SampleOnHost(const StepInput& input, std::vector<SequenceResult>* results) {
+  for (const LogitRow& row : logit_rows_) {
+    std::vector<SampledToken>& scores = (*results)[static_cast<size_t>(row.sequence)].scores;
+    if (row.score >= 0) scores.resize(static_cast<size_t>(row.score) + 1);
+  }
   ForEachLogitRow([&](const LogitRow& row, std::span<const float> logits) {
     const SequenceInput& sequence = input.sequences[static_cast<size_t>(row.sequence)];
     SequenceResult& result = (*results)[static_cast<size_t>(row.sequence)];
@@ -65,7 +111,6 @@ absl::Status DecoderExecutor::Execute(const StepInput& input,
     }
     if (row.sample) result.sample = sequence.sampler->Sample(logits, sequence.sample_index);
   });
-  return ranks_ == nullptr ? absl::OkStatus() : ranks_->status();
 }
 
 std::vector<float> DecoderExecutor::AllLogits(const StepInput& input) {
@@ -137,7 +182,11 @@ void DecoderExecutor::CheckSequence(const SequenceInput& sequence) const {
                sequence.adapters[0].image->layouts.size() == static_cast<size_t>(shard_.size)));
   LORAD_CHECK(sequence.score_targets.empty() ||
               sequence.score_targets.size() == sequence.tokens.size());
-  for (TokenId token : sequence.tokens) LORAD_CHECK(token >= 0 && token < config_.vocab_size);
+  if (sequence.token_from_previous >= 0) {
+    LORAD_CHECK(sequence.tokens.size() == 1);
+  } else {
+    for (TokenId token : sequence.tokens) LORAD_CHECK(token >= 0 && token < config_.vocab_size);
+  }
   for (TokenId token : sequence.score_targets)
     LORAD_CHECK(token >= -1 && token < config_.vocab_size);
 }
@@ -145,13 +194,21 @@ void DecoderExecutor::CheckSequence(const SequenceInput& sequence) const {
 void DecoderExecutor::AddRows(const SequenceInput& sequence) {
   const int first_row = static_cast<int>(tokens_.size());
   int position = sequence.first_position;
-  for (TokenId token : sequence.tokens) {
-    tokens_.push_back(token);
+  for (size_t i = 0; i < sequence.tokens.size(); ++i) {
+    tokens_.push_back(TokenOf(sequence, i));
     positions_.push_back(position++);
   }
   sequences_.push_back(
       {first_row, static_cast<int>(tokens_.size()), sequence.first_position, sequence.kv_pages});
   AddToSegment(sequence, first_row);
+}
+
+TokenId DecoderExecutor::TokenOf(const SequenceInput& sequence, size_t i) const {
+  if (sequence.token_from_previous < 0) return sequence.tokens[i];
+  LORAD_CHECK(!under_way_.empty());
+  const int draw = under_way_.back().draw_of[static_cast<size_t>(sequence.token_from_previous)];
+  LORAD_CHECK(draw >= 0);
+  return -1 - draw;  // see Backend::Embed
 }
 
 void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row) {
@@ -167,64 +224,87 @@ void DecoderExecutor::AddToSegment(const SequenceInput& sequence, int first_row)
   }
 }
 
-void DecoderExecutor::ListLogitRows(const StepInput& input, std::vector<SequenceResult>* results) {
+void DecoderExecutor::ListLogitRows(const StepInput& input, StepUnderWay* step) {
   logit_rows_.clear();
+  draw_rows_.clear();
+  step->draw_of.assign(input.sequences.size(), -1);
   for (int index : order_) {
     const SequenceInput& sequence = input.sequences[static_cast<size_t>(index)];
-    SequenceResult& result = (*results)[static_cast<size_t>(index)];
-    result.sample.reset();
     int scores = 0;
     const size_t count = sequence.tokens.size();
     for (size_t i = 0; i < count; ++i) {
       const TokenId target = sequence.score_targets.empty() ? -1 : sequence.score_targets[i];
-      const bool sample = i + 1 == count && sequence.sampler != nullptr;
-      if (target < 0 && !sample) continue;
+      bool sample = i + 1 == count && sequence.sampler != nullptr;
       const int row = first_row_[static_cast<size_t>(index)] + static_cast<int>(i);
+      if (sample && CanDraw(sequence.sampler->params())) {
+        step->draw_of[static_cast<size_t>(index)] = static_cast<int>(draw_rows_.size());
+        draw_rows_.push_back({row, index, -1, -1, true});
+        sample = false;
+      }
+      if (target < 0 && !sample) continue;
       logit_rows_.push_back({row, index, target < 0 ? -1 : scores, target, sample});
       if (target >= 0) ++scores;
     }
-    result.scores.clear();
-    result.scores.resize(static_cast<size_t>(scores));
   }
+  step->draws = draw_rows_.size();
+  step->host_rows = !logit_rows_.empty();
 }
 
-void DecoderExecutor::ComputeLogits(size_t begin, size_t end) {
-  gathered_rows_.clear();
-  gathered_segments_.clear();
-  size_t segment = 0;  // of segments_, which are by row as logit_rows_ are
+// All draws of a step are one call, so they go through the head together.
+void DecoderExecutor::Draw(const StepInput& input) {
+  ComputeLogits(draw_rows_, &drawn_);
+  sample_rows_.clear();
+  for (const LogitRow& row : draw_rows_) {
+    const SequenceInput& sequence = input.sequences[static_cast<size_t>(row.sequence)];
+    const SamplingParams& params = sequence.sampler->params();
+    sample_rows_.push_back({.row = static_cast<int>(sample_rows_.size()),
+                            .temperature = params.temperature,
+                            .top_k = params.top_k,
+                            .top_p = params.top_p,
+                            .min_p = params.min_p,
+                            .seed = params.seed,
+                            .index = static_cast<uint64_t>(sequence.sample_index)});
+  }
+  decoder_.Sample(sample_rows_);
+}
+
+void DecoderExecutor::ComputeLogits(std::span<const LogitRow> rows, GatheredRows* lists) {
+  lists->rows.clear();
+  lists->segments.clear();
+  size_t segment = 0;  // of segments_, which are by row as `rows` are
   const kernels::AdapterSegment* last = nullptr;
-  for (size_t i = begin; i < end; ++i) {
-    const int row = logit_rows_[i].row;
-    const int gathered = static_cast<int>(gathered_rows_.size());
-    gathered_rows_.push_back(row);
+  for (const LogitRow& logit_row : rows) {
+    const int row = logit_row.row;
+    const int gathered = static_cast<int>(lists->rows.size());
+    lists->rows.push_back(row);
     while (segment < segments_.size() && segments_[segment].end_row <= row) ++segment;
     if (segment == segments_.size() || row < segments_[segment].first_row) continue;
     if (last == &segments_[segment]) {
-      gathered_segments_.back().end_row = gathered + 1;
+      lists->segments.back().end_row = gathered + 1;
       continue;
     }
     last = &segments_[segment];
-    gathered_segments_.push_back(*last);
-    gathered_segments_.back().first_row = gathered;
-    gathered_segments_.back().end_row = gathered + 1;
+    lists->segments.push_back(*last);
+    lists->segments.back().first_row = gathered;
+    lists->segments.back().end_row = gathered + 1;
   }
-  decoder_.Logits(gathered_rows_, gathered_segments_);
-  host_logits_.clear();
-  if (!HasLogits()) return;
-  for (size_t i = begin; i < end; ++i) {
-    host_logits_.push_back(decoder_.LogitRow(static_cast<int>(i - begin)));
-  }
+  decoder_.Logits(lists->rows, lists->segments);
 }
 
 template <typename Fn>
 void DecoderExecutor::ForEachLogitRow(const Fn& fn) {
   const auto chunk = static_cast<size_t>(decoder_.max_logit_rows());
   for (size_t begin = 0; begin < logit_rows_.size(); begin += chunk) {
-    const size_t end = std::min(logit_rows_.size(), begin + chunk);
-    ComputeLogits(begin, end);
+    const size_t count = std::min(logit_rows_.size() - begin, chunk);
+    const std::span<const LogitRow> rows = std::span(logit_rows_).subspan(begin, count);
+    ComputeLogits(rows, &for_host_);
     if (!HasLogits()) continue;
-    backend_->ParallelFor(static_cast<int>(end - begin), [&](int i) {
-      fn(logit_rows_[begin + static_cast<size_t>(i)], host_logits_[static_cast<size_t>(i)]);
+    host_logits_.clear();
+    for (size_t i = 0; i < count; ++i) {
+      host_logits_.push_back(decoder_.LogitRow(static_cast<int>(i)));
+    }
+    backend_->ParallelFor(static_cast<int>(count), [&](int i) {
+      fn(rows[static_cast<size_t>(i)], host_logits_[static_cast<size_t>(i)]);
     });
   }
 }

@@ -29,11 +29,15 @@ TensorParallelExecutor::~TensorParallelExecutor() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-absl::Status TensorParallelExecutor::Execute(const StepInput& input,
-                                             std::vector<SequenceResult>* results) {
+absl::Status TensorParallelExecutor::Submit(const StepInput& input) {
+  return OnEveryRank(
+      [&](int rank) { return ranks_.executors[static_cast<size_t>(rank)]->Submit(input); });
+}
+
+absl::Status TensorParallelExecutor::Collect(std::vector<SequenceResult>* results) {
   return OnEveryRank([&](int rank) {
     const auto r = static_cast<size_t>(rank);
-    return ranks_.executors[r]->Execute(input, rank == 0 ? results : &other_results_[r]);
+    return ranks_.executors[r]->Collect(rank == 0 ? results : &other_results_[r]);
   });
 }
 

@@ -34,7 +34,12 @@ class TensorParallelExecutor final : public Executor {
   ~TensorParallelExecutor() override;
 
   // Rank 0's results. The error is that of the rank that failed first of its own accord.
-  absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override;
+  absl::Status Submit(const StepInput& input) override;
+  absl::Status Collect(std::vector<SequenceResult>* results) override;
+  bool Overlaps() const override { return ranks_.executors[0]->Overlaps(); }
+  bool CanDraw(const SamplingParams& params) const override {
+    return ranks_.executors[0]->CanDraw(params);
+  }
   void PoisonPages(std::span<const uint32_t> pages) override;
   // As DecoderExecutor's.  REQUIRES: no rank failed.
   std::vector<float> AllLogits(const StepInput& input);

@@ -22,7 +22,10 @@ absl::Status ShuttingDown() {
 }  // namespace
 
 Engine::Engine(Parts parts, EngineOptions options)
-    : parts_(std::move(parts)), options_(std::move(options)), pool_(*parts_.pool) {
+    : parts_(std::move(parts)),
+      options_(std::move(options)),
+      pool_(*parts_.pool),
+      pipeline_(parts_.executor) {
   LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
   if (options_.validate_books) pool_.pages().NoteFreed();
@@ -56,6 +59,7 @@ void Engine::Run() {
     closed_ = true;
   }
   DrainInbox();
+  Advance(0);
   FailAll(ShuttingDown());
   Publish();
 }
@@ -161,6 +165,7 @@ void Engine::Handle(SubmitMessage message) {
   auto sequence = std::make_unique<Sequence>(message.id, std::move(message.request), &pool_.pages(),
                                              parts_.tokenizer, options_.vocab_size);
   sequence->scope = ScopeOf(*sequence->request);
+  sequence->drawn = parts_.executor->CanDraw(sequence->request->sampling);
   if (const AdapterVersion* adapter = sequence->adapter(); adapter != nullptr) {
     ++users_[adapter->id];
     adapter->activity->active.fetch_add(1);

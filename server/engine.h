@@ -2,12 +2,17 @@
 // sequences, page tables, the pool, adapter residency. One thread runs it; everybody else speaks to
 // it through its inbox. No gRPC, no sockets, no files.
 //
-// A step:  drain the inbox -> expire -> plan -> commit -> execute -> advance -> publish.
+// A step:  drain the inbox -> expire -> plan -> commit -> submit -> advance -> publish.
 // PlanStep (scheduler/) decides, Commit alone takes pages, the Executor computes. Pages of what
 // ended or was preempted stay in the prefix cache until their room is needed.
 //
-// engine.cc is the outside (inbox, thread), engine_step.cc the step, engine_memory.cc what it does
-// with pages and adapters, engine_snapshot.cc the report of who holds what.
+// With an executor that overlaps, a step is planned while the one before runs, as if every sequence
+// of that one went on; then the one before is advanced (server/step_pipeline.h). What its tokens
+// end, ends with one token too many under way, which is dropped.
+//
+// engine.cc is the outside (inbox, thread), engine_step.cc a step until it is submitted,
+// engine_advance.cc what becomes of its results, engine_memory.cc what the engine does with pages
+// and adapters, engine_snapshot.cc the report of who holds what.
 #pragma once
 
 #include <atomic>
@@ -32,6 +37,7 @@
 #include "server/engine_snapshot.h"
 #include "server/request.h"
 #include "server/sequence.h"
+#include "server/step_pipeline.h"
 
 namespace lorad {
 
@@ -157,10 +163,13 @@ class Engine {
   void Expire();
   absl::Status WhyEnd(const Sequence& sequence) const;
   void Plan();
+  void MakePlan();
   void PlanWaiting();
   void Commit();
-  bool Execute();
-  void Advance();
+  bool Submit();
+  SequenceInput InputOf(const Sequence& sequence, int tokens) const;
+  // Collects steps until at most `left` are under way. True: there was one.
+  bool Advance(size_t left);
   void Publish();
 
   // Pages and adapters: engine_memory.cc.
@@ -177,6 +186,7 @@ class Engine {
   void FinishTransfers();
   void FinishLoad(AdapterVersionId id);
   Sequence* FindWaitingFor(AdapterVersionId adapter);
+  void LetGo(Sequence& sequence);
   void ReleaseMemory(Sequence& sequence, bool keep_prefix);
   void LeaveAdapter(const AdapterVersion& version);
   void RetireNow(AdapterVersionId id);
@@ -185,6 +195,7 @@ class Engine {
   void MeasureTokenCost();
   void PoisonFreed();
 
+  void AdvanceOldest();
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
   void AcceptToken(Sequence& sequence, SampledToken token);
   void CollectScores(Sequence& sequence, std::vector<SampledToken> scores);
@@ -194,6 +205,8 @@ class Engine {
   void FailAll(const absl::Status& status);
   void BreakDevice(const absl::Status& status);
   void RemoveFinished();
+  void ReportStep();
+  void ReportGauges();
   GaugeReport Gauges() const;
   EngineSnapshot TakeSnapshot() const;
   AdapterState StateOf(const Sequence& sequence) const;
@@ -206,6 +219,7 @@ class Engine {
   UnifiedPool& pool_;
   std::deque<std::unique_ptr<Sequence>> waiting_;                  // by arrival
   std::vector<std::unique_ptr<Sequence>> running_;                 // by arrival
+  std::vector<std::unique_ptr<Sequence>> ending_;                  // finished, in a step under way
   absl::flat_hash_map<RequestId, Sequence*> sequences_;            // all unfinished
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;     // to be loaded without a request
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;  // loading or filling
@@ -219,16 +233,17 @@ class Engine {
   uint64_t reported_evictions_ = 0;
   uint64_t reported_prefix_evictions_ = 0;
   StepPlan plan_;
-  StepReport report_;
+  StepReport plan_report_;  // of the step that is being planned
+  StepReport report_;       // of the step that is being advanced
   std::vector<RunningView> running_view_;
   std::vector<WaitingView> waiting_view_;
   std::vector<kernels::PageCopy> page_copies_;
   std::vector<PrefixCache::Lease> copy_leases_;  // of the pages that are copied from in this step
   std::vector<SequenceInput> inputs_;
-  std::vector<Sequence*> batch_;
-  std::vector<SequenceResult> results_;
-  std::vector<std::shared_ptr<TokenStream>> written_;  // in this step
-  std::vector<double> inter_token_;                    // in this step, seconds
+  StepPipeline pipeline_;
+  TimePoint collected_;                                // when a step was last
+  std::vector<std::shared_ptr<TokenStream>> written_;  // since Publish
+  std::vector<double> inter_token_;  // of the step that is being advanced, seconds
   TimePoint now_;
 
   // Shared.

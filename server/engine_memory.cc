@@ -52,7 +52,7 @@ void Engine::FindReleasablePages() {
 void Engine::Preempt(RequestId id) {
   auto at =
       std::find_if(running_.begin(), running_.end(), [id](const auto& s) { return s->id == id; });
-  LORAD_CHECK(at != running_.end());
+  LORAD_CHECK(at != running_.end() && (*at)->ahead.steps == 0);
   std::unique_ptr<Sequence> s = std::move(*at);
   running_.erase(at);
   ReleaseMemory(*s, /*keep_prefix=*/true);
@@ -61,7 +61,7 @@ void Engine::Preempt(RequestId id) {
   s->found_epoch = 0;
   s->scores.clear();
   ++s->preemptions;
-  ++report_.preemptions;
+  ++plan_report_.preemptions;
   waiting_count_.fetch_add(1);
   auto place = std::upper_bound(waiting_.begin(), waiting_.end(), s->id,
                                 [](RequestId i, const auto& w) { return i < w->id; });
@@ -91,8 +91,8 @@ void Engine::Admit(RequestId id) {
     s->copy_from = hit.copy_page;
     copy_leases_.push_back(std::move(hit.copy_lease));
   }
-  report_.cached_tokens += hit.tokens;
-  report_.queried_tokens += s->max_cached_tokens();
+  plan_report_.cached_tokens += hit.tokens;
+  plan_report_.queried_tokens += s->max_cached_tokens();
   s->running = true;
   if (!std::exchange(s->admitted_before, true)) {
     s->first_admission = now_;
@@ -269,9 +269,18 @@ void Engine::RetireNow(AdapterVersionId id) {
   pool_.prefixes().RetireAdapter(id);
 }
 
-// One request of the version has ended.
+// What a sequence that has ended holds, once no step under way has it.
+void Engine::LetGo(Sequence& s) {
+  LORAD_CHECK(s.ahead.steps == 0);
+  const AdapterVersion* adapter = s.adapter();
+  // Nobody will ask for the beginning of a prompt on a version that is on its way out.
+  const bool retiring = adapter != nullptr && retiring_.contains(adapter->id);
+  ReleaseMemory(s, /*keep_prefix=*/healthy() && !retiring);
+  if (adapter != nullptr) LeaveAdapter(*adapter);
+}
+
+// One request of the version has let go of it.
 void Engine::LeaveAdapter(const AdapterVersion& version) {
-  version.activity->active.fetch_sub(1);
   const auto users = users_.find(version.id);
   LORAD_CHECK(users != users_.end());
   if (--users->second > 0) return;
@@ -336,6 +345,8 @@ absl::Status Engine::ValidateBooks() const {
   tables.reserve(running_.size());
   for (const auto& s : running_) tables.push_back(&s->pages);
   for (const auto& s : waiting_) tables.push_back(&s->pages);
+  for (const auto& s : ending_) tables.push_back(&s->pages);
+  for (const EngineStep& step : pipeline_.steps()) tables.push_back(&step.exchanged);
   return pool_.Validate(tables);
 }
 

@@ -24,7 +24,7 @@ GaugeReport Engine::Gauges() const {
   const auto page_tokens = static_cast<uint64_t>(options_.policy.page_tokens);
   uint64_t unused_tokens = 0;
   for (const auto& s : running_) {
-    unused_tokens += s->pages.size() * page_tokens - static_cast<uint64_t>(s->computed);
+    unused_tokens += s->pages.size() * page_tokens - static_cast<uint64_t>(s->computed_ahead());
   }
   return {.running = static_cast<int>(running_.size()),
           .waiting = static_cast<int>(waiting_.size()),

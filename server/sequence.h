@@ -34,6 +34,7 @@ struct Sequence {
   Sampler sampler;
   OutputText text;
   std::vector<AdapterUse> adapters;  // while running: leased images
+  bool drawn = false;                // the executor draws its samples, they need no host
   std::vector<TokenId>
       score_targets;  // [prompt]: the next token where it is wanted, else -1; scoring only
   std::vector<SampledToken> scores;  // collected so far; scoring only
@@ -45,8 +46,20 @@ struct Sequence {
   Duration adapter_load{};  // waited for the adapter before the first admission
   int preemptions = 0;
 
+  // What the steps under way will add (server/step_pipeline.h).
+  struct Ahead {
+    int steps = 0;     // that it is in
+    int computed = 0;  // to `computed`
+    int sampled = 0;   // to `tokens`
+    int place = -1;    // in the newest of them
+  };
+  Ahead ahead;
+
   int output_tokens() const { return static_cast<int>(tokens.size() - request->prompt.size()); }
   int known_tokens() const { return static_cast<int>(tokens.size()); }
+  // With what is under way.
+  int computed_ahead() const { return computed + ahead.computed; }
+  int known_ahead() const { return known_tokens() + ahead.sampled; }
   // The most of `tokens` that need not be computed: one must be, for its logits, and of a prompt
   // that is scored all from the first that is wanted.
   int max_cached_tokens() const {

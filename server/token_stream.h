@@ -62,7 +62,10 @@ class TokenStream {
   // Writer. Events beyond the capacity are kept all the same (at most one step's worth): the bound
   // is the engine's to keep.
   void Push(StreamEvent event);
-  bool full() const { return depth_.load(std::memory_order_relaxed) >= capacity_; }
+  // Or will be, when `coming` more events are pushed.
+  bool full(size_t coming = 0) const {
+    return depth_.load(std::memory_order_relaxed) + coming >= capacity_;
+  }
 
   // Reader: everything that is there, possibly nothing.
   std::vector<StreamEvent> Take();

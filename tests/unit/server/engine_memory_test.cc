@@ -25,7 +25,9 @@ std::vector<TokenId> Range(TokenId first, int count) {
 // What the request gives on a server that has nothing else and keeps nothing.
 std::vector<TokenId> Expected(EngineFixture::Request r) {
   EngineFixture f(100);
+  f.executor.overlaps = false;
   f.load_now = true;
+  r.capacity = 1000;
   if (r.adapter != nullptr) {  // the same weights, but not the same activity
     r.adapter = FakeAdapter(r.adapter->id, r.adapter->pages, r.adapter->name);
   }
@@ -43,7 +45,10 @@ int CachedTokens(EngineFixture* f, const EngineFixture::Request& r) {
   return handle.end->usage.cached_tokens;
 }
 
-TEST(EngineMemoryTest, PromptThatIsKnownIsNotComputedAgain) {
+using EngineMemoryTest = LoopTest;
+INSTANTIATE_TEST_SUITE_P(Loops, EngineMemoryTest, testing::Bool(), LoopName);
+
+TEST_P(EngineMemoryTest, PromptThatIsKnownIsNotComputedAgain) {
   EngineFixture f(50);
   const EngineFixture::Request r{.prompt = Range(10, 19), .max_tokens = 3};
   EXPECT_EQ(CachedTokens(&f, r), 0);
@@ -56,7 +61,7 @@ TEST(EngineMemoryTest, PromptThatIsKnownIsNotComputedAgain) {
   EXPECT_EQ(f.executor.page_copies, 1);
 }
 
-TEST(EngineMemoryTest, WhatWasGeneratedIsFoundInTheNextTurn) {
+TEST_P(EngineMemoryTest, WhatWasGeneratedIsFoundInTheNextTurn) {
   EngineFixture f(50);
   EngineFixture::Request r{.prompt = Range(10, 8), .max_tokens = 9};
   const std::vector<TokenId> answer = f.RunAlone(r);
@@ -66,7 +71,7 @@ TEST(EngineMemoryTest, WhatWasGeneratedIsFoundInTheNextTurn) {
   EXPECT_EQ(CachedTokens(&f, r), 8 + 8);
 }
 
-TEST(EngineMemoryTest, BranchesShareTheTrunk) {
+TEST_P(EngineMemoryTest, BranchesShareTheTrunk) {
   EngineFixture f(50);
   std::vector<TokenId> trunk = Range(100, 10);
   for (TokenId branch = 1; branch <= 5; ++branch) {
@@ -76,7 +81,7 @@ TEST(EngineMemoryTest, BranchesShareTheTrunk) {
   }
 }
 
-TEST(EngineMemoryTest, RequestsThatRunTogetherShare) {
+TEST_P(EngineMemoryTest, RequestsThatRunTogetherShare) {
   EngineFixture f(50);
   const EngineFixture::Request r{.prompt = Range(10, 16), .max_tokens = 30};
   EngineFixture::Handle first = f.Submit(r);
@@ -93,7 +98,7 @@ TEST(EngineMemoryTest, RequestsThatRunTogetherShare) {
   EXPECT_EQ(second.end->usage.cached_tokens, 15);
 }
 
-TEST(EngineMemoryTest, NothingIsSharedAcrossScopes) {
+TEST_P(EngineMemoryTest, NothingIsSharedAcrossScopes) {
   const auto one = FakeAdapter(1, 2, "one"), two = FakeAdapter(2, 2, "two");
   const std::vector<TokenId> prompt = Range(10, 12);
   const std::vector<EngineFixture::Request> scopes = {
@@ -110,7 +115,7 @@ TEST(EngineMemoryTest, NothingIsSharedAcrossScopes) {
   for (const auto& r : scopes) EXPECT_EQ(CachedTokens(&f, r), 11);
 }
 
-TEST(EngineMemoryTest, BasePrefixesAreSharedAcrossTenantsOnlyOnRequest) {
+TEST_P(EngineMemoryTest, BasePrefixesAreSharedAcrossTenantsOnlyOnRequest) {
   const auto adapter = FakeAdapter(1, 2);
   for (const bool share : {false, true}) {
     EngineFixture f(100, [share](EngineOptions* o) { o->share_base_prefixes = share; });
@@ -127,7 +132,7 @@ TEST(EngineMemoryTest, BasePrefixesAreSharedAcrossTenantsOnlyOnRequest) {
 }
 
 // vLLM's issue 42125: a reload under the same name must not meet the old version's keys and values.
-TEST(EngineMemoryTest, NewVersionNeverMeetsTheOldOnesPages) {
+TEST_P(EngineMemoryTest, NewVersionNeverMeetsTheOldOnesPages) {
   EngineFixture f(50);
   const auto old_version = FakeAdapter(1, 2, "a"), new_version = FakeAdapter(2, 2, "a");
   EngineFixture::Request r{.prompt = Range(10, 12), .adapter = old_version};
@@ -141,7 +146,7 @@ TEST(EngineMemoryTest, NewVersionNeverMeetsTheOldOnesPages) {
   EXPECT_EQ(CachedTokens(&f, r), 0);
 }
 
-TEST(EngineMemoryTest, RetiredVersionGoesWithItsLastRequest) {
+TEST_P(EngineMemoryTest, RetiredVersionGoesWithItsLastRequest) {
   EngineFixture f(50);
   const auto version = FakeAdapter(1, 2, "a");
   const EngineFixture::Request r{.prompt = Range(10, 12), .max_tokens = 10, .adapter = version};
@@ -161,7 +166,7 @@ TEST(EngineMemoryTest, RetiredVersionGoesWithItsLastRequest) {
   EXPECT_EQ(version->activity->active.load(), 0);
 }
 
-TEST(EngineMemoryTest, AdapterThatIsRetiredWhileItLoadsLeavesNothing) {
+TEST_P(EngineMemoryTest, AdapterThatIsRetiredWhileItLoadsLeavesNothing) {
   EngineFixture f(50);
   const auto version = FakeAdapter(1, 2);
   f.engine->Preload(version);
@@ -176,7 +181,7 @@ TEST(EngineMemoryTest, AdapterThatIsRetiredWhileItLoadsLeavesNothing) {
   EXPECT_EQ(version->activity->state.load(), AdapterState::kStored);
 }
 
-TEST(EngineMemoryTest, PreemptionKeepsItsWork) {
+TEST_P(EngineMemoryTest, PreemptionKeepsItsWork) {
   // Two sequences grow to 12 pages each; 16 are there. The younger is preempted and goes on from
   // what the elder did not need of its pages.
   EngineFixture f(16);
@@ -196,7 +201,7 @@ TEST(EngineMemoryTest, PreemptionKeepsItsWork) {
   EXPECT_EQ(second.end->usage.cached_tokens, 0) << "its own earlier work is no hit";
 }
 
-TEST(EngineMemoryTest, ScoringReusesWhatComesBeforeTheScoredTokens) {
+TEST_P(EngineMemoryTest, ScoringReusesWhatComesBeforeTheScoredTokens) {
   EngineFixture f(50);
   const std::vector<TokenId> prompt = Range(10, 16);
   f.RunAlone({.prompt = prompt, .max_tokens = 2});
@@ -210,7 +215,7 @@ TEST(EngineMemoryTest, ScoringReusesWhatComesBeforeTheScoredTokens) {
   EXPECT_EQ(f.executor.computed_tokens, 8);
 }
 
-TEST(EngineMemoryTest, PinnedAdapterStaysUnderPressure) {
+TEST_P(EngineMemoryTest, PinnedAdapterStaysUnderPressure) {
   EngineFixture f(20);
   f.load_now = true;
   const auto pinned = FakeAdapter(1, 4, "pinned");
@@ -232,7 +237,7 @@ TEST(EngineMemoryTest, PinnedAdapterStaysUnderPressure) {
   EXPECT_EQ(pinned->activity->state.load(), AdapterState::kStored);
 }
 
-TEST(EngineMemoryTest, RequestOfAPinnedAdapterNeedsNoPagesForIt) {
+TEST_P(EngineMemoryTest, RequestOfAPinnedAdapterNeedsNoPagesForIt) {
   EngineFixture f(20);
   f.load_now = true;
   const auto pinned = FakeAdapter(1, 10, "pinned");
@@ -242,7 +247,7 @@ TEST(EngineMemoryTest, RequestOfAPinnedAdapterNeedsNoPagesForIt) {
   EXPECT_EQ(f.RunAlone({.prompt = Range(10, 30), .adapter = pinned}).size(), 5u);
 }
 
-TEST(EngineMemoryTest, PinWaitsForRoom) {
+TEST_P(EngineMemoryTest, PinWaitsForRoom) {
   EngineFixture f(12);
   f.load_now = true;
   EngineFixture::Handle handle = f.Submit({.prompt = Range(10, 30), .max_tokens = 10});
@@ -256,7 +261,7 @@ TEST(EngineMemoryTest, PinWaitsForRoom) {
   EXPECT_EQ(pinned->activity->state.load(), AdapterState::kResident);
 }
 
-TEST(EngineMemoryTest, RequestThatCanNeverFitBesideThePinsIsRefused) {
+TEST_P(EngineMemoryTest, RequestThatCanNeverFitBesideThePinsIsRefused) {
   EngineFixture f(20);
   f.load_now = true;
   f.engine->SetPinned(FakeAdapter(1, 10), true);
@@ -278,7 +283,7 @@ TEST(EngineMemoryTest, RequestThatCanNeverFitBesideThePinsIsRefused) {
   EXPECT_EQ(behind.tokens, Expected(small));
 }
 
-TEST(EngineMemoryTest, WaitForAnAdapterIsBounded) {
+TEST_P(EngineMemoryTest, WaitForAnAdapterIsBounded) {
   EngineFixture f(20, [](EngineOptions* o) { o->adapter_wait_timeout = std::chrono::seconds(5); });
   EngineFixture::Handle handle = f.Submit({.adapter = FakeAdapter(1, 2)});
   f.engine->Step();
@@ -298,7 +303,7 @@ TEST(EngineMemoryTest, WaitForAnAdapterIsBounded) {
   EXPECT_EQ(f.pool.states().adapter, 2u);
 }
 
-TEST(EngineMemoryTest, SnapshotAccountsForEveryPage) {
+TEST_P(EngineMemoryTest, SnapshotAccountsForEveryPage) {
   EngineFixture f(60);
   f.load_now = true;
   const auto mine = FakeAdapter(1, 3, "acme/a");
@@ -328,7 +333,7 @@ TEST(EngineMemoryTest, SnapshotAccountsForEveryPage) {
 
 // Requests of many scopes with prompts that begin alike, in pools from too small to ample, some of
 // them cancelled, adapters replaced meanwhile: each output is what the request gives alone.
-TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
+TEST_P(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
   const char* wanted = std::getenv("LORAD_SEEDS");  // more than in an ordinary run
   const uint32_t seeds = wanted == nullptr ? 100 : static_cast<uint32_t>(std::atoi(wanted));
   for (uint32_t seed = 1; seed <= seeds; ++seed) {
@@ -338,6 +343,7 @@ TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
     const int scopes = 1 + pick(4);  // the fewer, the more is shared
     EngineFixture f(25 + static_cast<uint32_t>(pick(60)));
     f.stream_loads = pick(2) == 0;
+    const bool host_samples = pick(2) == 0;
     std::vector<std::shared_ptr<AdapterVersion>> adapters;
     AdapterVersionId next_id = 1;
     for (int i = 0; i < 4; ++i) {
@@ -349,6 +355,9 @@ TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
       r.prompt = Range(100 * (1 + pick(3)), 1 + pick(30));
       for (int tail = pick(4); tail > 0; --tail) r.prompt.push_back(pick(3));
       r.max_tokens = 1 + pick(15);
+      for (int stops = pick(2) * 150; stops > 0; --stops) r.stop_tokens.push_back(pick(kFakeVocab));
+      if (host_samples && pick(10) == 0) r.logprobs = 0;
+      if (pick(4) == 0) r.capacity = static_cast<size_t>(1 + pick(4));
       if (pick(scopes) > 0) r.adapter = adapters[static_cast<size_t>(pick(scopes))];
       if (pick(scopes) > 1) r.tenant = "acme";
       all.emplace_back(r, f.Submit(r));
@@ -356,16 +365,30 @@ TEST(EngineMemoryTest, OutputsNeverDependOnWhatIsCached) {
       for (int steps = pick(4); steps > 0; --steps) f.engine->Step();
       if (pick(2) == 0) f.FinishLoads();
       if (pick(3) == 0) f.FinishTransfers();
+      if (pick(3) == 0)
+        all[static_cast<size_t>(pick(static_cast<int>(all.size())))].second.Collect();
       if (pick(10) == 0) {
         auto& replaced = adapters[static_cast<size_t>(pick(4))];
         f.engine->Retire(std::exchange(replaced, FakeAdapter(next_id++, 2, "a"))->id);
       }
     }
+    while (!f.engine->idle()) {
+      for (auto& [request, handle] : all) {
+        if (handle.id.ok()) handle.Collect();
+      }
+      for (int steps = 1 + pick(5); steps > 0; --steps) f.engine->Step();
+      f.FinishLoads();
+      f.FinishTransfers();
+    }
     f.RunUntilIdle();
+    EXPECT_EQ(f.executor.overlapped_steps > 0, GetParam());
     for (auto& [request, handle] : all) {
       if (!handle.id.ok()) continue;  // the queue was full
       handle.Collect();
       ASSERT_TRUE(handle.end.has_value());
+      // The end, and a token each time that it was admitted again.
+      const int more = 1 + handle.end->timings.preemptions;
+      EXPECT_LE(handle.most_events, request.capacity + static_cast<size_t>(more));
       if (absl::IsCancelled(handle.end->status)) continue;
       ASSERT_TRUE(handle.end->status.ok()) << handle.end->status;
       ASSERT_EQ(handle.tokens, Expected(request));

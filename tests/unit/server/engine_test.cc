@@ -20,7 +20,10 @@ using Handle = EngineFixture::Handle;
 
 std::string ReasonOf(const absl::Status& status) { return GetErrorDetail(status).reason; }
 
-TEST(EngineTest, GeneratesUpToMaxTokens) {
+using EngineTest = LoopTest;
+INSTANTIATE_TEST_SUITE_P(Loops, EngineTest, testing::Bool(), LoopName);
+
+TEST_P(EngineTest, GeneratesUpToMaxTokens) {
   EngineFixture f(50);
   Handle h = f.Submit({.max_tokens = 7});
   ASSERT_TRUE(h.id.ok());
@@ -36,7 +39,7 @@ TEST(EngineTest, GeneratesUpToMaxTokens) {
   EXPECT_EQ(f.pool.available_pages(), 50u);
 }
 
-TEST(EngineTest, StopTokenEndsTheOutputAndIsReported) {
+TEST_P(EngineTest, StopTokenEndsTheOutputAndIsReported) {
   EngineFixture f(50);
   const std::vector<TokenId> all = f.RunAlone({.max_tokens = 10});
   Handle h = f.Submit({.max_tokens = 10, .stop_tokens = {all[4]}});
@@ -48,7 +51,7 @@ TEST(EngineTest, StopTokenEndsTheOutputAndIsReported) {
   EXPECT_EQ(h.tokens, std::vector<TokenId>(all.begin(), all.begin() + 5));
 }
 
-TEST(EngineTest, TokensDoNotDependOnCompanyOrPreemption) {
+TEST_P(EngineTest, TokensDoNotDependOnCompanyOrPreemption) {
   std::mt19937 rng(7);
   const auto random = [&rng](int lo, int hi) {
     return std::uniform_int_distribution<int>(lo, hi)(rng);
@@ -68,6 +71,7 @@ TEST(EngineTest, TokensDoNotDependOnCompanyOrPreemption) {
     requests.push_back(std::move(r));
   }
   EngineFixture alone(200);
+  alone.executor.overlaps = false;
   EngineFixture crowded(40);  // too few pages for all: preemptions and evictions
   std::vector<Handle> handles;
   for (const Request& r : requests) handles.push_back(crowded.Submit(r));
@@ -83,7 +87,7 @@ TEST(EngineTest, TokensDoNotDependOnCompanyOrPreemption) {
   EXPECT_EQ(crowded.kv_pages(), 0u);
 }
 
-TEST(EngineTest, OneLoadServesAllWhoWaitForIt) {
+TEST_P(EngineTest, OneLoadServesAllWhoWaitForIt) {
   EngineFixture f(50);
   const auto adapter = FakeAdapter(1, 3);
   std::vector<Handle> handles;
@@ -102,7 +106,7 @@ TEST(EngineTest, OneLoadServesAllWhoWaitForIt) {
   }
 }
 
-TEST(EngineTest, FailedLoadFailsItsRequestsOnly) {
+TEST_P(EngineTest, FailedLoadFailsItsRequestsOnly) {
   EngineFixture f(50);
   const auto bad = FakeAdapter(1, 3);
   Handle waiting = f.Submit({.adapter = bad});
@@ -123,7 +127,7 @@ TEST(EngineTest, FailedLoadFailsItsRequestsOnly) {
   EXPECT_TRUE(again.end.has_value() && again.end->status.ok());
 }
 
-TEST(EngineTest, OldVersionRunsOnWhileTheNewOneServes) {
+TEST_P(EngineTest, OldVersionRunsOnWhileTheNewOneServes) {
   EngineFixture f(60);
   const auto v1 = FakeAdapter(1, 3), v2 = FakeAdapter(2, 3);
   const auto expected1 = f.RunAlone({.max_tokens = 30, .adapter = v1});
@@ -142,7 +146,7 @@ TEST(EngineTest, OldVersionRunsOnWhileTheNewOneServes) {
       << "the old image went with its last request";
 }
 
-TEST(EngineTest, RequestLargerThanThePoolIsRefusedAtOnce) {
+TEST_P(EngineTest, RequestLargerThanThePoolIsRefusedAtOnce) {
   EngineFixture f(10);
   const Handle prompt = f.Submit({.prompt = std::vector<TokenId>(100, 1), .max_tokens = 10});
   EXPECT_EQ(prompt.id.status().code(), absl::StatusCode::kResourceExhausted);
@@ -152,7 +156,7 @@ TEST(EngineTest, RequestLargerThanThePoolIsRefusedAtOnce) {
   EXPECT_TRUE(f.engine->idle());
 }
 
-TEST(EngineTest, BadRequestsAreNamed) {
+TEST_P(EngineTest, BadRequestsAreNamed) {
   EngineFixture f(500);
   EXPECT_EQ(GetErrorDetail(f.Submit({.prompt = {}}).id.status()).field, "prompt");
   EXPECT_EQ(GetErrorDetail(f.Submit({.max_tokens = 0}).id.status()).field, "max_tokens");
@@ -163,7 +167,7 @@ TEST(EngineTest, BadRequestsAreNamed) {
   f.RunUntilIdle();
 }
 
-TEST(EngineTest, FullQueueRefusesWithRetryAdvice) {
+TEST_P(EngineTest, FullQueueRefusesWithRetryAdvice) {
   EngineFixture f(50, [](EngineOptions* o) { o->max_waiting = 3; });
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(f.Submit({}).id.ok());
   const Handle h = f.Submit({});
@@ -175,7 +179,7 @@ TEST(EngineTest, FullQueueRefusesWithRetryAdvice) {
   f.RunUntilIdle();
 }
 
-TEST(EngineTest, CancelAtAnyStepFreesEverything) {
+TEST_P(EngineTest, CancelAtAnyStepFreesEverything) {
   for (int at = 0; at < 12; ++at) {
     EngineFixture f(50);
     Handle doomed = f.Submit(
@@ -199,7 +203,7 @@ TEST(EngineTest, CancelAtAnyStepFreesEverything) {
   }
 }
 
-TEST(EngineTest, DeadlinesEndWaitingAndRunningRequests) {
+TEST_P(EngineTest, DeadlinesEndWaitingAndRunningRequests) {
   EngineFixture f(50);
   const TimePoint soon = f.clock.Now() + std::chrono::milliseconds(10);
   Handle running = f.Submit({.max_tokens = 100, .deadline = soon});
@@ -220,7 +224,7 @@ TEST(EngineTest, DeadlinesEndWaitingAndRunningRequests) {
   EXPECT_THAT(unhurried.tokens, SizeIs(30));
 }
 
-TEST(EngineTest, SlowReaderIsPausedThenEndedAndStopsNobody) {
+TEST_P(EngineTest, SlowReaderIsPausedThenEndedAndStopsNobody) {
   EngineFixture f(80, [](EngineOptions* o) { o->slow_reader_timeout = std::chrono::seconds(5); });
   Handle slow = f.Submit({.max_tokens = 100, .capacity = 4});
   Handle fast = f.Submit({.max_tokens = 60});
@@ -242,7 +246,7 @@ TEST(EngineTest, SlowReaderIsPausedThenEndedAndStopsNobody) {
   EXPECT_EQ(f.kv_pages(), 0u);
 }
 
-TEST(EngineTest, ScoresEveryPromptTokenButTheFirst) {
+TEST_P(EngineTest, ScoresEveryPromptTokenButTheFirst) {
   EngineFixture f(50);
   Handle h = f.Submit({.prompt = std::vector<TokenId>(20, 3), .score = true});
   Handle other = f.Submit({.max_tokens = 9});
@@ -258,7 +262,7 @@ TEST(EngineTest, ScoresEveryPromptTokenButTheFirst) {
   EXPECT_THAT(h.tokens, IsEmpty());
 }
 
-TEST(EngineTest, DeviceFailureEndsAllAndIsUnhealthy) {
+TEST_P(EngineTest, DeviceFailureEndsAllAndIsUnhealthy) {
   EngineFixture f(50);
   std::vector<Handle> handles;
   for (int i = 0; i < 3; ++i) handles.push_back(f.Submit({.max_tokens = 20}));
@@ -274,7 +278,7 @@ TEST(EngineTest, DeviceFailureEndsAllAndIsUnhealthy) {
   EXPECT_EQ(f.Submit({}).id.status().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST(EngineTest, DrainRefusesNewAndFinishesOld) {
+TEST_P(EngineTest, DrainRefusesNewAndFinishesOld) {
   EngineFixture f(50);
   Handle old = f.Submit({.max_tokens = 10});
   f.engine->BeginDrain();
@@ -284,7 +288,7 @@ TEST(EngineTest, DrainRefusesNewAndFinishesOld) {
   EXPECT_THAT(old.tokens, SizeIs(10));
 }
 
-TEST(EngineTest, PreloadMakesResidentWithoutARequest) {
+TEST_P(EngineTest, PreloadMakesResidentWithoutARequest) {
   EngineFixture f(50);
   f.load_now = true;
   const auto adapter = FakeAdapter(1, 3);
@@ -298,7 +302,7 @@ TEST(EngineTest, PreloadMakesResidentWithoutARequest) {
 }
 
 // The loop on its own thread, with clients on others: what ThreadSanitizer watches.
-TEST(EngineTest, ManyClientsOnThreads) {
+TEST_P(EngineTest, ManyClientsOnThreads) {
   EngineFixture f(60);
   f.load_now = true;
   std::vector<std::shared_ptr<AdapterVersion>> adapters;
@@ -335,7 +339,7 @@ TEST(EngineTest, ManyClientsOnThreads) {
   EXPECT_TRUE(f.engine->ValidateBooks().ok());
 }
 
-TEST(EngineTest, StopEndsWhatRuns) {
+TEST_P(EngineTest, StopEndsWhatRuns) {
   EngineFixture f(60);
   f.engine->Start();
   Handle h = f.Submit({.prompt = {1}, .max_tokens = 190});

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -70,17 +71,49 @@ class FakeExecutor final : public Executor {
  public:
   FakeExecutor(FakeMemory* memory, int page_tokens) : memory_(memory), page_tokens_(page_tokens) {}
 
-  absl::Status Execute(const StepInput& input, std::vector<SequenceResult>* results) override {
+  bool Overlaps() const override { return overlaps; }
+  bool CanDraw(const SamplingParams& params) const override {
+    return overlaps && params.logprobs < 0;
+  }
+
+  // A step runs as late as it can, when it is collected.
+  absl::Status Submit(const StepInput& input) override {
+    if (++submitted == fail_at_submit) return absl::InternalError("the device is not there");
+    EXPECT_LE(under_way_.size(), overlaps ? 1u : 0u);
+    EXPECT_TRUE(under_way_.empty() || under_way_.back().all_drawn)
+        << "it had to be collected first";
+    Step step;
+    step.all_drawn = overlaps;
+    for (const SequenceInput& s : input.sequences) {
+      WaitForTransfers(s);
+      step.sequences.push_back({s});
+      // Only such an executor lets its input go.
+      if (overlaps) step.sequences.back().Own();
+      step.all_drawn = step.all_drawn && s.score_targets.empty() &&
+                       (s.sampler == nullptr || CanDraw(s.sampler->params()));
+    }
+    step.page_copies.assign(input.page_copies.begin(), input.page_copies.end());
+    under_way_.push_back(std::move(step));
+    overlapped_steps += under_way_.size() == 2 ? 1 : 0;
+    return absl::OkStatus();
+  }
+
+  absl::Status Collect(std::vector<SequenceResult>* results) override {
+    EXPECT_FALSE(under_way_.empty());
     ++steps;
     if (steps == fail_at_step) return absl::InternalError("the device is on fire");
     if (on_step) on_step();
+    Step step = std::move(under_way_.front());
+    under_way_.pop_front();
     std::lock_guard lock(memory_->mutex);
-    for (const kernels::PageCopy& copy : input.page_copies) CopyPage(copy);
-    page_copies += static_cast<int>(input.page_copies.size());
-    results->assign(input.sequences.size(), {});
-    max_sequences = std::max(max_sequences, input.sequences.size());
-    for (size_t i = 0; i < input.sequences.size(); ++i) {
-      (*results)[i] = Run(input.sequences[i]);
+    for (const kernels::PageCopy& copy : step.page_copies) CopyPage(copy);
+    page_copies += static_cast<int>(step.page_copies.size());
+    results->clear();
+    max_sequences = std::max(max_sequences, step.sequences.size());
+    for (OwnedInput& s : step.sequences) results->push_back(Run(s.input));
+    last_tokens_.clear();
+    for (const SequenceResult& r : *results) {
+      last_tokens_.push_back(r.sample.has_value() ? r.sample->token : -1);
     }
     return absl::OkStatus();
   }
@@ -94,7 +127,10 @@ class FakeExecutor final : public Executor {
     poisoned_pages += static_cast<int>(pages.size());
   }
 
-  int steps = 0;
+  bool overlaps = false;
+  int submitted = 0, steps = 0;
+  int overlapped_steps = 0;  // that were submitted while one was under way
+  int fail_at_submit = -1;
   int poisoned_pages = 0;
   int fail_at_step = -1;
   int page_copies = 0;
@@ -104,13 +140,40 @@ class FakeExecutor final : public Executor {
   std::function<void()> on_step;
 
  private:
+  // An input, with or without what it refers to.
+  struct OwnedInput {
+    SequenceInput input;
+    std::vector<TokenId> tokens;
+    std::vector<uint32_t> kv_pages;
+    std::vector<AdapterUse> adapters;
+    std::vector<std::vector<uint32_t>> adapter_pages;
+
+    void Own() {
+      tokens.assign(input.tokens.begin(), input.tokens.end());
+      kv_pages.assign(input.kv_pages.begin(), input.kv_pages.end());
+      adapters.assign(input.adapters.begin(), input.adapters.end());
+      for (AdapterUse& use : adapters) {
+        adapter_pages.emplace_back(use.pages.begin(), use.pages.end());
+        use.pages = adapter_pages.back();
+      }
+      input.tokens = tokens;
+      input.kv_pages = kv_pages;
+      input.adapters = adapters;
+    }
+  };
+  struct Step {
+    std::deque<OwnedInput> sequences;
+    std::vector<kernels::PageCopy> page_copies;
+    bool all_drawn = false;
+  };
+
   SequenceResult Run(const SequenceInput& s) {
     uint64_t hash = 1469598103934665603ull;
     const auto mix = [&hash](uint64_t v) { hash = (hash ^ v) * 1099511628211ull; };
     const int end = s.first_position + static_cast<int>(s.tokens.size());
     computed_tokens += static_cast<int>(s.tokens.size());
     for (int p = s.first_position; p < end; ++p) {
-      memory_->kv[Slot(s, p)] = s.tokens[static_cast<size_t>(p - s.first_position)];
+      memory_->kv[Slot(s, p)] = TokenOf(s, static_cast<size_t>(p - s.first_position));
     }
     for (int p = 0; p < end; ++p) {
       const auto at = memory_->kv.find(Slot(s, p));
@@ -119,7 +182,7 @@ class FakeExecutor final : public Executor {
     }
     for (const AdapterUse& use : s.adapters) {
       EXPECT_EQ(use.pages.size(), use.image->pages());
-      for (uint32_t page : use.pages) mix(ImageAt(use, page) + 7919);
+      for (uint32_t page : use.pages) mix(ImageAt(page) + 7919);
     }
     SequenceResult result;
     for (size_t i = 0; i < s.score_targets.size(); ++i) {
@@ -130,17 +193,33 @@ class FakeExecutor final : public Executor {
       }
     }
     if (s.sampler != nullptr) {
+      mix(static_cast<uint64_t>(s.sample_index));
       result.sample = SampledToken{.token = static_cast<TokenId>(hash % kFakeVocab), .logprob = -1};
     }
     return result;
   }
 
-  // A step that names a transfer waits for it; one that does not reads what is there.
-  uint64_t ImageAt(const AdapterUse& use, uint32_t page) {
-    if (use.transfer != nullptr) {
+  TokenId TokenOf(const SequenceInput& s, size_t i) const {
+    if (s.token_from_previous < 0) {
+      EXPECT_GE(s.tokens[i], 0);
+      return s.tokens[i];
+    }
+    EXPECT_EQ(s.tokens.size(), 1u);
+    const TokenId token = last_tokens_.at(static_cast<size_t>(s.token_from_previous));
+    EXPECT_GE(token, 0) << "nothing was sampled there";
+    return token;
+  }
+
+  // A step that names a transfer gets what it copies; one that does not reads what is there.
+  void WaitForTransfers(const SequenceInput& s) {
+    std::lock_guard lock(memory_->mutex);
+    for (const AdapterUse& use : s.adapters) {
+      if (use.transfer == nullptr) continue;
       ++streamed_uses;
       const_cast<FakeTransfer*>(static_cast<const FakeTransfer*>(use.transfer->OfRank(0)))->Copy();
     }
+  }
+  uint64_t ImageAt(uint32_t page) const {
     const auto at = memory_->adapter.find(page);
     EXPECT_TRUE(at != memory_->adapter.end()) << "page " << page << " is not of an adapter";
     return at == memory_->adapter.end() ? 0 : at->second;
@@ -159,6 +238,8 @@ class FakeExecutor final : public Executor {
 
   FakeMemory* const memory_;
   const int page_tokens_;
+  std::deque<Step> under_way_;
+  std::vector<TokenId> last_tokens_;  // of the step that was collected last
 };
 
 inline std::shared_ptr<AdapterVersion> FakeAdapter(AdapterVersionId id, uint32_t pages,
@@ -175,6 +256,9 @@ inline constexpr int kFakePageTokens = 4;
 
 // An engine over fakes. Loads are finished by FinishLoads (or at once with load_now).
 struct EngineFixture {
+  // Whether the executor of those made from now on overlaps its steps.
+  static inline bool overlaps_by_default = false;
+
   explicit EngineFixture(uint32_t pages, std::function<void(EngineOptions*)> tune = nullptr)
       : pool(pages, 4096, {.page_tokens = kFakePageTokens}), executor(&memory, kFakePageTokens) {
     EngineOptions options;
@@ -188,6 +272,7 @@ struct EngineFixture {
     options.max_model_len = 200;
     options.max_waiting = 64;
     options.validate_books = true;
+    executor.overlaps = overlaps_by_default;
     if (tune) tune(&options);
     engine = std::make_unique<Engine>(
         Engine::Parts{.executor = &executor,
@@ -247,6 +332,7 @@ struct EngineFixture {
     int max_tokens = 5;
     std::shared_ptr<const AdapterVersion> adapter;
     std::vector<TokenId> stop_tokens;
+    int logprobs = -1;  // 0: the host must sample
     TimePoint deadline = TimePoint::max();
     size_t capacity = 1000;
     bool score = false;
@@ -260,9 +346,12 @@ struct EngineFixture {
     std::vector<TokenId> tokens;
     std::vector<SampledToken> scores;
     std::optional<StreamEnd> end;
+    size_t most_events = 0;  // taken at once
 
     void Collect() {
-      for (StreamEvent& event : stream->Take()) {
+      std::vector<StreamEvent> events = stream->Take();
+      most_events = std::max(most_events, events.size());
+      for (StreamEvent& event : events) {
         EXPECT_FALSE(end.has_value()) << "something came after the end";
         if (event.token.has_value()) tokens.push_back(event.token->token);
         for (SampledToken& s : event.scores) scores.push_back(std::move(s));
@@ -279,6 +368,7 @@ struct EngineFixture {
     request->tenant = r.tenant;
     request->cache_salt = r.cache_salt;
     request->sampling.stop_tokens = r.stop_tokens;
+    request->sampling.logprobs = r.logprobs;
     if (r.adapter != nullptr) request->adapters.push_back({.version = r.adapter, .weight = 1.0f});
     request->arrival = clock.Now();
     request->deadline = r.deadline;
@@ -311,10 +401,18 @@ struct EngineFixture {
       preemptions += r.preemptions;
       max_adapters = std::max(max_adapters, r.adapters);
       cached_tokens += r.cached_tokens;
+      steps += 1;
+      step_time += r.plan + r.execute;
+    }
+    void OnInterToken(std::span<const double> seconds) override {
+      inter_token.insert(inter_token.end(), seconds.begin(), seconds.end());
     }
     void OnFinish(const GenerationRequest&, const StreamEnd&) override { ++finished; }
     void OnEvictions(int n) override { evictions += n; }
     int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0, cached_tokens = 0;
+    int steps = 0;
+    Duration step_time{};
+    std::vector<double> inter_token;
   };
 
   FakeClock clock;
@@ -330,5 +428,15 @@ struct EngineFixture {
   std::vector<Load> loads;
   std::unique_ptr<Engine> engine;
 };
+
+// A test in both loops: one step after the other, and overlapped (GetParam).
+class LoopTest : public testing::TestWithParam<bool> {
+ protected:
+  LoopTest() { EngineFixture::overlaps_by_default = GetParam(); }
+  ~LoopTest() override { EngineFixture::overlaps_by_default = false; }
+};
+inline std::string LoopName(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "Overlapped" : "Synchronous";
+}
 
 }  // namespace lorad

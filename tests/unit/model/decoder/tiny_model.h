@@ -76,8 +76,9 @@ struct TinyAdapter {
 
 class TinyModel {
  public:
-  explicit TinyModel(const DecoderExecutorOptions& options = {}, ModelConfig config = TinyConfig())
-      : config_(std::move(config)), backend_(kernels::NewReferenceBackend()) {
+  explicit TinyModel(const DecoderExecutorOptions& options = {}, ModelConfig config = TinyConfig(),
+                     std::unique_ptr<kernels::Backend> backend = kernels::NewReferenceBackend())
+      : config_(std::move(config)), backend_(std::move(backend)) {
     const kernels::KvGeometry geometry = KvGeometryOf(config_, options.page_tokens);
     page_bytes_ = backend_->KvPageBytes(geometry);
     auto pool = backend_->Allocate(page_bytes_ * kPages);
