@@ -149,6 +149,20 @@ TEST(EngineOverlapTest, PreemptionWaitsUntilNothingIsUnderWay) {
   EXPECT_EQ(f->kv_pages(), 0u);
 }
 
+// Nothing runs any more, but a step under way still holds the pages that a request waits for.
+TEST(EngineOverlapTest, NobodyIsRefusedForPagesThatComeBack) {
+  const auto f = Overlapped(12);
+  EngineFixture::Handle large = f->Submit({.prompt = Range(10, 30), .max_tokens = 18});
+  for (int i = 0; i < 6; ++i) f->engine->Step();
+  const EngineFixture::Request r{.prompt = Range(500, 36), .max_tokens = 4};
+  EngineFixture::Handle next = f->Submit(r);
+  f->engine->Step();
+  f->engine->Cancel(*large.id);
+  f->RunUntilIdle();
+  next.Collect();
+  EXPECT_EQ(next.tokens, Alone(r));
+}
+
 // Both computed the same prompt at the same time: the later one's pages are exchanged for the
 // earlier one's while its next step, which reads the old ones, is under way.
 TEST(EngineOverlapTest, ExchangedPagesStayUntilTheStepIsOver) {
@@ -211,6 +225,7 @@ TEST(EngineOverlapTest, EngineThatStopsCollectsWhatIsUnderWay) {
   while (h.tokens.empty()) {
     for (StreamEvent& e : h.stream->WaitAndTake(std::chrono::milliseconds(100))) {
       if (e.token.has_value()) h.tokens.push_back(e.token->token);
+      if (e.end.has_value()) h.end = std::move(e.end);
     }
   }
   f->engine->Stop();
@@ -239,6 +254,16 @@ TEST(EngineOverlapTest, StepsTakeNoLongerThanTheClock) {
   EXPECT_EQ(f->observer.steps, 11);
   EXPECT_EQ(f->observer.step_time, f->clock.Now() - start);
   EXPECT_EQ(f->observer.inter_token, std::vector<double>(10, 0.01));
+}
+
+TEST(EngineOverlapTest, PlanningBesideAStepTakesNoTime) {
+  const auto f = Overlapped(60);
+  f->clock.tick = std::chrono::milliseconds(1);
+  const TimePoint start = f->clock.Now();
+  EngineFixture::Handle h = f->Submit({.max_tokens = 50});
+  f->RunUntilIdle();
+  EXPECT_EQ(f->observer.steps, 50);
+  EXPECT_LE(f->observer.step_time, f->clock.Now() - start);
 }
 
 }  // namespace

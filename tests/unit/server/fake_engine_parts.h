@@ -24,11 +24,15 @@ inline constexpr int kFakeVocab = 1000;
 
 class FakeClock final : public Clock {
  public:
-  TimePoint Now() const override { return TimePoint(Duration(now_ns_.load())); }
+  TimePoint Now() const override {
+    return TimePoint(Duration(now_ns_.fetch_add(tick.count()) + tick.count()));
+  }
   void Advance(Duration d) { now_ns_ += d.count(); }
 
+  Duration tick{};  // passes whenever somebody looks
+
  private:
-  std::atomic<int64_t> now_ns_{1'000'000'000};
+  mutable std::atomic<int64_t> now_ns_{1'000'000'000};
 };
 
 // What lies in the pages: tokens of sequences, marks of adapters.
