@@ -33,6 +33,11 @@ std::string Environment(const char* name) {
   return value == nullptr ? std::string(".") : std::string(value);
 }
 
+std::string OptionalEnvironment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
 // The fields of the line that says that it serves; null if there is none yet.
 nlohmann::json FindServing(const std::string& log) {
   std::istringstream lines(log);
@@ -158,6 +163,8 @@ bool DaemonProcess::Start(const std::vector<std::string>& options) {
     if (options[i] == "--pool-bytes") command.resize(command.size() - 2);  // it may come once only
   }
   command.insert(command.end(), options.begin(), options.end());
+  std::istringstream more(OptionalEnvironment("LORAD_TEST_OPTIONS"));
+  command.insert(command.end(), std::istream_iterator<std::string>(more), {});
   std::filesystem::remove(directory_ / "log");  // the last one says that it serves, too
   process_ = Spawn(command, directory_ / "out", directory_ / "log");
   nlohmann::json serving;
