@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   app.add_option("--filter", options.filter, "Only cases whose \"group name\" contains this");
   app.add_option("--json", json_path, "Write the results to this file");
   app.add_flag("--smoke", smoke, "Tiny shapes, one run: checks the benchmark, measures nothing");
+  app.get_option("--smoke")->envname("LORAD_BENCH_SMOKE");
   CLI11_PARSE(app, argc, argv);
 
   auto runtime = OpenBenchRuntime();
