@@ -81,7 +81,10 @@ std::string SourcePath(const std::string& relative) {
   return Environment("LORAD_SOURCE_DIR") + "/" + relative;
 }
 
-std::string DaemonProgram() { return Environment("LORAD_BINARY_DIR") + "/server/lorad"; }
+std::string DaemonProgram() {
+  const std::string other = OptionalEnvironment("LORAD_TEST_PROGRAM");
+  return other.empty() ? Environment("LORAD_BINARY_DIR") + "/server/lorad" : other;
+}
 
 std::string LoractlProgram() { return Environment("LORAD_BINARY_DIR") + "/client/loractl"; }
 

@@ -2,7 +2,8 @@
 // directory and free ports. What it logs is kept, and shown if the test fails. RunProgram: any
 // other program, to its end.
 //
-// One thread; the programs come from LORAD_BINARY_DIR, the demo from LORAD_SOURCE_DIR. Every daemon
+// One thread; the programs come from LORAD_BINARY_DIR (the daemon from LORAD_TEST_PROGRAM, if that
+// is set), the demo from LORAD_SOURCE_DIR. Every daemon
 // that is started gets the words of LORAD_TEST_OPTIONS after its other options, so that the same
 // tests run on another backend (tests/gpu).
 #pragma once
