@@ -12,11 +12,11 @@ namespace lorad::bench {
 namespace {
 
 using kernels::AttentionShape;
+using kernels::KvFormat;
 using kernels::KvGeometry;
 using kernels::SequenceRows;
 using kernels::cuda::AttentionItem;
 using kernels::cuda::AttentionWork;
-using kernels::cuda::KvFormat;
 using kernels::cuda::KvView;
 using kernels::cuda::MergeItem;
 using kernels::cuda::RowPlace;
@@ -39,7 +39,7 @@ class Stage {
         shape_{cases.shape().heads, cases.shape().kv_heads, cases.shape().head_dim,
                1.0f / std::sqrt(float(cases.shape().head_dim)), 0},
         geometry_{kLayers, shape_.kv_heads, shape_.head_dim, kPageTokens},
-        page_bytes_(KvPageBytes(geometry_, setting.format)) {
+        page_bytes_(kernels::cuda::KvPageBytes(geometry_, setting.format)) {
     const int pages_each = (setting.context + kPageTokens - 1) / kPageTokens;
     slab_ = device_.Allocate(size_t(pages_each) * size_t(setting.sequences) * page_bytes_);
     pages_.resize(size_t(setting.sequences));
@@ -59,6 +59,7 @@ class Stage {
     PlanAttention(sequences_, rows, shape_, kPageTokens, device_.facts(), &work_);
     page_list_ = device_.Upload(std::span<const uint32_t>(work_.pages));
     items_ = device_.UploadList(std::span<const AttentionItem>(work_.items));
+    tiles_ = device_.UploadList(std::span<const AttentionItem>(work_.tiles));
     merges_ = device_.UploadList(std::span<const MergeItem>(work_.merges));
     partials_ = device_.Allocate(size_t(work_.partials) * kernels::cuda::PartialFloats(shape_) *
                                  sizeof(float));
@@ -76,6 +77,8 @@ class Stage {
                      .pages = page_list_.As<uint32_t>(),
                      .items = items_.view,
                      .item_capacity = items_.size,
+                     .tiles = tiles_.view,
+                     .tile_capacity = tiles_.size,
                      .merges = merges_.view,
                      .merge_capacity = merges_.size,
                      .partials = partials_.As<float>(),
@@ -179,6 +182,7 @@ class Stage {
   AttentionWork work_;
   DeviceBytes page_list_;
   DeviceList<AttentionItem> items_;
+  DeviceList<AttentionItem> tiles_;
   DeviceList<MergeItem> merges_;
   DeviceBytes partials_;
   DeviceTensor queries_;
