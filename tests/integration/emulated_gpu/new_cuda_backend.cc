@@ -2,6 +2,8 @@
 // machine without a GPU: slowly, and with every check of the emulator.
 #include <memory>
 
+#include "absl/status/status.h"
+#include "kernels/communicator.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/emulator/runtime.h"
 
@@ -11,6 +13,11 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions& optio
   return cuda::CudaBackend::Create(
       std::make_unique<emulator::EmulatedRuntime>(),
       {.kv_format = options.kv_format, .host_threads = options.host_threads});
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> NewCudaCommunicators(
+    std::span<Backend* const>) {
+  return absl::FailedPreconditionError("emulated devices have no communicators");
 }
 
 }  // namespace lorad::kernels
