@@ -59,6 +59,7 @@ bool DecoderExecutor::CanDraw(const SamplingParams& params) const {
 }
 
 absl::Status DecoderExecutor::Submit(const StepInput& input) {
+  LORAD_RETURN_IF_ERROR(GroupStatus());  // of a broken group steps are left that nobody collects
   LORAD_CHECK(under_way_.empty() || (Overlaps() && !under_way_.back().host_rows));
   StepUnderWay step{.input = input};
   if (!input.sequences.empty()) {

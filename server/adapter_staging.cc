@@ -24,7 +24,8 @@ absl::StatusOr<std::unique_ptr<AdapterStaging>> AdapterStaging::Make(Parts parts
 
 absl::StatusOr<LoadedAdapter> AdapterStaging::Load(const AdapterVersion& version,
                                                    std::span<const uint32_t> pages,
-                                                   uint64_t after_step) {
+                                                   std::span<const uint64_t> after_steps) {
+  LORAD_CHECK(after_steps.size() == parts_.ranks.size());
   std::shared_ptr<Source> source = Find(version);
   if (source == nullptr) {
     LORAD_ASSIGN_OR_RETURN(source, Read(version));
@@ -34,7 +35,7 @@ absl::StatusOr<LoadedAdapter> AdapterStaging::Load(const AdapterVersion& version
     const kernels::AdapterLayout& layout = source->image->layouts[rank];
     transfers.push_back(parts_.ranks[rank].backend->StartTransfer(
         layout, PartOf(*source, *source->image, rank), parts_.ranks[rank].slab,
-        pages.first(layout.pages), after_step));
+        pages.first(layout.pages), after_steps[rank]));
   }
   AdapterImagePtr image = source->image;
   return LoadedAdapter{std::move(image),

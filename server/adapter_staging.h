@@ -50,9 +50,9 @@ class AdapterStaging {
   static absl::StatusOr<std::unique_ptr<AdapterStaging>> Make(Parts parts);
 
   // Brings the image to host memory if it is not there, and starts copying it into `pages`. The
-  // copy waits for the steps up to `after_step`.
+  // copy to a rank waits for its steps up to the one in `after_steps`.
   absl::StatusOr<LoadedAdapter> Load(const AdapterVersion& version, std::span<const uint32_t> pages,
-                                     uint64_t after_step);
+                                     std::span<const uint64_t> after_steps);
   // Whether Load would find it. A moment later it may be otherwise.
   bool Has(AdapterVersionId id) const;
   // The version is superseded: its image leaves when it is not being copied any more.

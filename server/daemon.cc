@@ -206,12 +206,12 @@ void Daemon::Parts::MakeEngine() {
 void Daemon::Parts::LoadAdapter(std::shared_ptr<const AdapterVersion> version,
                                 std::vector<uint32_t> pages,
                                 std::function<void(absl::StatusOr<LoadedAdapter>)> done) {
-  const uint64_t after_step = ranks->LastStep();
+  std::vector<uint64_t> after_steps = ranks->LastSteps();
   // Who only needs a copy does not stand behind those who need the disk.
   WorkQueue& queue = staging != nullptr && staging->Has(version->id) ? *copies : *loads;
   queue.Post([this, version = std::move(version), pages = std::move(pages), done = std::move(done),
-              after_step] {
-    done(staging != nullptr ? staging->Load(*version, pages, after_step)
+              after_steps = std::move(after_steps)] {
+    done(staging != nullptr ? staging->Load(*version, pages, after_steps)
                             : PackAdapter(*version, pages));
   });
 }

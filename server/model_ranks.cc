@@ -236,6 +236,12 @@ absl::Status ModelRanks::MakePools(const Config& config) {
   return absl::OkStatus();
 }
 
+std::vector<uint64_t> ModelRanks::LastSteps() const {
+  std::vector<uint64_t> steps;
+  for (const Rank& rank : ranks_) steps.push_back(rank.backend->LastStep());
+  return steps;
+}
+
 std::vector<const kernels::Backend*> ModelRanks::backends() const {
   std::vector<const kernels::Backend*> backends;
   for (const Rank& rank : ranks_) backends.push_back(rank.backend.get());

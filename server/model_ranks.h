@@ -38,7 +38,8 @@ class ModelRanks {
   const kernels::KvGeometry& geometry() const { return geometry_; }
   size_t page_bytes() const { return ranks_[0].slab.page_bytes; }
   uint32_t pool_pages() const { return pool_pages_; }
-  uint64_t LastStep() const { return ranks_[0].backend->LastStep(); }
+  // By rank: each counts its own.
+  std::vector<uint64_t> LastSteps() const;
   bool stages_adapters() const { return ranks_[0].backend->StagesAdapters(); }
 
   Executor* executor() { return executor_.get(); }

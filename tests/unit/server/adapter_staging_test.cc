@@ -43,6 +43,11 @@ class AdapterStagingTest : public testing::Test {
     ASSERT_TRUE(made.ok()) << made.status();
     staging_ = *std::move(made);
   }
+  std::vector<uint64_t> AfterSteps() const {
+    std::vector<uint64_t> steps;
+    for (size_t rank = 0; rank < slabs_.size(); ++rank) steps.push_back(7 + rank);
+    return steps;
+  }
   // An image is pages full of its version's number.
   absl::StatusOr<AdapterImagePtr> Read(const AdapterVersion& version, const ImageWriter& write) {
     ++reads_;
@@ -65,7 +70,7 @@ class AdapterStagingTest : public testing::Test {
   std::shared_ptr<ImageTransfer> Load(const AdapterVersionPtr& version, uint32_t first_page = 0) {
     std::vector<uint32_t> pages(version->pages);
     for (uint32_t i = 0; i < version->pages; ++i) pages[i] = first_page + version->pages - 1 - i;
-    auto loaded = staging_->Load(*version, pages, 7);
+    auto loaded = staging_->Load(*version, pages, AfterSteps());
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     EXPECT_TRUE(staging_->Validate().ok()) << staging_->Validate();
     if (!loaded.ok()) return nullptr;
@@ -165,8 +170,8 @@ TEST_F(AdapterStagingTest, FilesThatCannotBeReadLeaveNothing) {
   const AdapterVersionPtr a = Version(1, 6), large = Version(2, 20);
   read_status_ = absl::DataLossError("bits rot");
   const std::vector<uint32_t> pages(20);
-  EXPECT_EQ(staging_->Load(*a, pages, 0).status(), read_status_);
-  EXPECT_EQ(staging_->Load(*large, pages, 0).status(), read_status_);
+  EXPECT_EQ(staging_->Load(*a, pages, AfterSteps()).status(), read_status_);
+  EXPECT_EQ(staging_->Load(*large, pages, AfterSteps()).status(), read_status_);
   EXPECT_EQ(staging_->report().bytes, 0u);
   EXPECT_EQ(backend_.transfers, 0);
   read_status_ = absl::OkStatus();
@@ -177,7 +182,7 @@ TEST_F(AdapterStagingTest, MemoryThatCannotBePinnedIsAnError) {
   Open(1);
   backend_.allocate_status = absl::ResourceExhaustedError("no");
   const std::vector<uint32_t> pages(20);
-  EXPECT_EQ(staging_->Load(*Version(1, 6), pages, 0).status(), backend_.allocate_status);
+  EXPECT_EQ(staging_->Load(*Version(1, 6), pages, AfterSteps()).status(), backend_.allocate_status);
   const auto made = AdapterStaging::Make(
       {.ranks = {{.backend = &backend_, .slab = {slabs_[0].data(), kPageBytes}}},
        .bytes = 1 << 20,
@@ -221,6 +226,7 @@ TEST_F(AdapterStagingTest, EachRankHasItsShare) {
   const AdapterVersionPtr a = Version(1, 4);
   LoadWhole(a);
   EXPECT_EQ(staging_->report().bytes, 8u * 4096);
+  EXPECT_EQ(backend_.last_after_step, 8u) << "each rank counts its own steps";
   LoadWhole(a);
   EXPECT_EQ(reads_, 1);
 }
