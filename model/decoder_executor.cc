@@ -299,7 +299,10 @@ void DecoderExecutor::ForEachLogitRow(const Fn& fn) {
     const size_t count = std::min(logit_rows_.size() - begin, chunk);
     const std::span<const LogitRow> rows = std::span(logit_rows_).subspan(begin, count);
     ComputeLogits(rows, &for_host_);
-    if (!HasLogits()) continue;
+    if (!HasLogits()) {
+      decoder_.LogitRow(0);  // so that the lists have been read when they change
+      continue;
+    }
     host_logits_.clear();
     for (size_t i = 0; i < count; ++i) {
       host_logits_.push_back(decoder_.LogitRow(static_cast<int>(i)));
