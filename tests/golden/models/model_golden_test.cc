@@ -189,7 +189,8 @@ TEST_P(ModelGoldenTest, GreedyDecodingGivesTheGoldenTokens) {
       ++compared;
     }
   }
-  EXPECT_GT(compared, static_cast<int>(cases.size()) * 8 * 2 / 3);
+  // With activations in bf16 more of the logits are too close to tell.
+  EXPECT_GT(compared, static_cast<int>(cases.size()) * 8 / 2);
 }
 
 TEST_P(ModelGoldenTest, ScoresAreTheGoldenLogprobs) {
