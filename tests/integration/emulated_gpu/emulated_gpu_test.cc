@@ -38,7 +38,8 @@ TEST(EmulatedGpuTest, AdaptersInOneCrowdDoTheirTasks) {
   EXPECT_TRUE(alone.SameOutput(together[0])) << alone.text << " against " << together[0].text;
 
   const auto metrics = daemon.Metrics();
-  EXPECT_GT(metrics.at("lorad_adapter_loads_total"), 0);
+  EXPECT_EQ(metrics.at("lorad_adapter_loads_total{outcome=\"ok\"}"), 4);
+  EXPECT_EQ(metrics.at("lorad_host_tier_adapters"), 4);
   EXPECT_EQ(daemon.Terminate().code, 0);
 }
 
