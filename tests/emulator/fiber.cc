@@ -8,6 +8,7 @@
 #include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -119,6 +120,10 @@ Fiber::~Fiber() { munmap(state_->stack, kStackBytes); }
 
 void Fiber::Reset(std::function<void()> body) {
   if (!state_->done) std::abort();
+#if defined(__SANITIZE_ADDRESS__)
+  // What its last call, which never returned from Main, left marked.
+  __asan_unpoison_memory_region(state_->stack, kStackBytes);
+#endif
   state_->body = std::move(body);
   state_->done = false;
 #if defined(__x86_64__)

@@ -56,7 +56,7 @@ DeviceBytes BenchDevice::Upload(const void* data, size_t bytes) {
   DeviceBytes memory = Allocate(bytes);
   auto staging = runtime_->AllocateHost(std::max<size_t>(bytes, 16));
   if (!staging.ok()) Fail(staging.status());
-  std::memcpy(*staging, data, bytes);
+  std::copy_n(static_cast<const std::byte*>(data), bytes, static_cast<std::byte*>(*staging));
   runtime_->Copy(stream_, memory.data(), *staging, bytes);
   Finish();
   runtime_->FreeHost(*staging);
@@ -69,7 +69,7 @@ std::vector<std::byte> BenchDevice::Download(const void* data, size_t bytes) {
   runtime_->Copy(stream_, *staging, data, bytes);
   Finish();
   std::vector<std::byte> out(bytes);
-  std::memcpy(out.data(), *staging, bytes);
+  std::copy_n(static_cast<const std::byte*>(*staging), bytes, out.begin());
   runtime_->FreeHost(*staging);
   return out;
 }

@@ -126,8 +126,7 @@ AdapterRig::AdapterRig(const AdapterProblem& problem) : problem_(problem) {
     adapter.layout = PlanAdapterImage(factors, problem.sites, problem.page_bytes);
     auto& image = images.emplace_back(size_t{adapter.layout.pages} * problem.page_bytes);
     PackAdapterImage(adapter.layout, factors, problem.page_bytes, image);
-    std::memset(image.data() + adapter.layout.image_bytes, 0xff,
-                image.size() - adapter.layout.image_bytes);
+    std::ranges::fill(std::span(image).subspan(adapter.layout.image_bytes), std::byte{0xff});
     total += adapter.layout.pages;
   }
   std::vector<uint32_t> free(total);
