@@ -109,6 +109,23 @@ TEST_P(LinearConformance, MixedRanks) {
   }
 }
 
+// A prompt's rows on one adapter, between those of others.
+TEST_P(LinearConformance, LongSegments) {
+  LinearCase problem{.rows = 230, .cols = 96, .parts = {80}, .site = 0};
+  for (const int rank : {8, 20}) {
+    problem.adapters.push_back(
+        {{.site = 0, .rank = rank, .d_in = 96, .out_cols = 80, .scale = 2.0f / float(rank)}});
+  }
+  for (const bool accumulate : {false, true}) {
+    problem.accumulate = accumulate;
+    problem.adapter_of_row.assign(230, 0);
+    for (int row = 0; row < 230; ++row) {
+      if (row >= 3) problem.adapter_of_row[size_t(row)] = row < 140 ? 1 : row < 145 ? -1 : 0;
+    }
+    ExpectLike(problem, kBf16Bound);
+  }
+}
+
 // q, k and v of a site with three, two and one of the projections changed, others with none of this
 // site's.
 std::vector<std::vector<ModuleSpec>> StackedAdapters() {
@@ -302,6 +319,15 @@ TEST_P(LinearInvariance, SegmentsOfAnyOrderAndLength) {
   std::ranges::stable_sort(order, {},
                            [](int row) { return Problem().adapter_of_row[size_t(row)]; });
   ExpectRows(linear.Run(order), order);  // long segments
+}
+
+TEST_P(LinearInvariance, RowsOfLongSegments) {
+  Rig rig(Options());
+  LoadedLinear linear(rig, Problem());
+  std::vector<int> order = {0, 1};  // of the first adapter; then many of the third, base rows
+  for (int i = 0; i < 150; ++i) order.push_back(8 + i % 4);
+  for (int i = 20; i < 24; ++i) order.push_back(i);
+  ExpectRows(linear.Run(order), order);
 }
 
 TEST_P(LinearInvariance, ThreadsPagesAndPlacement) {

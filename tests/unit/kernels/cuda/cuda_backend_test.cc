@@ -93,6 +93,23 @@ TEST_F(CudaBackendTest, AllRowsComeToTheHostTogether) {
   }
 }
 
+TEST_F(CudaBackendTest, RowsOfAProductComeTogetherToo) {
+  Start();
+  const auto w = Table(40, 64);
+  const auto x = backend_->NewTensor(8, 64, Precision::kActivation);
+  const auto y = backend_->NewTensor(8, 40, Precision::kFull);
+  const std::vector<int32_t> ids = {3, 9, 0};
+  backend_->Embed(ids, *w, *x);
+  backend_->Linear({.rows = 3, .x = x.get(), .w = w.get(), .y = y.get()});
+  backend_->HostRow(*y, 0);
+  const auto copies = runtime_->counts().copies;
+  float want = 0;
+  for (int i = 0; i < 64; ++i) want += TableValue(64, 9, i) * TableValue(64, 5, i);
+  EXPECT_EQ(backend_->HostRow(*y, 1)[5], want);
+  EXPECT_NE(backend_->HostRow(*y, 2)[5], want);
+  EXPECT_EQ(runtime_->counts().copies, copies);
+}
+
 TEST_F(CudaBackendTest, ANewTensorIsNotTakenForAnOldOne) {
   Start();
   const auto table = Table(4, 64);

@@ -25,8 +25,8 @@ struct DecoderRigOptions {
 class DecoderRig {
  public:
   static constexpr int kPageTokens = 16;
-  static constexpr int kMaxRows = 96;
-  static constexpr int kMaxSequences = 24;
+  static constexpr int kMaxRows = 90;
+  static constexpr int kMaxSequences = 22;
 
   // REQUIRES: there is a device (NewTestRuntime).
   explicit DecoderRig(const DecoderRigOptions& options = {});

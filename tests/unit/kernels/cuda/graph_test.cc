@@ -107,6 +107,53 @@ TEST_F(StepTest, ReplayedMixesEqualEagerOnes) {
   EXPECT_GT(few.backend().program_counts().captured, 2u);
 }
 
+// Prompts of any length on several adapters in one step; the rows that logits are made of are not
+// the rows of the step.
+TEST_F(StepTest, APromptIsComputedAsIfAlone) {
+  const std::vector<std::vector<int32_t>> prompts = {{1, 2, 3, 4, 5}, {6}, {7, 8, 9}, {10, 11}};
+  const std::vector<int> adapter_of = {1, 0, 1, -1};
+  const auto adapters = [](DecoderRig& rig) {
+    return std::vector<int>{rig.AddAdapter(8, 1), rig.AddAdapter(20, 2)};
+  };
+  DecoderRig crowd;
+  const std::vector<int> loaded = adapters(crowd);
+  std::vector<Advance> parts;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int adapter = adapter_of[i] < 0 ? -1 : loaded[size_t(adapter_of[i])];
+    parts.push_back({crowd.AddSequence(adapter), prompts[i]});
+  }
+  const auto together = crowd.Step(parts);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    DecoderRig rig;
+    const std::vector<int> own = adapters(rig);
+    const int adapter = adapter_of[i] < 0 ? -1 : own[size_t(adapter_of[i])];
+    const auto alone = rig.Step(std::vector<Advance>{{rig.AddSequence(adapter), prompts[i]}});
+    EXPECT_EQ(together[i], alone[0]) << "prompt " << i;
+  }
+}
+
+// A bucket ends where the tensors do: 19 rows are 24, but only 22 fit.
+TEST_F(StepTest, RowsAreRoundedUpWithinTheTensors) {
+  static_assert(DecoderRig::kMaxSequences == 22 && DecoderRig::kMaxRows == 90);
+  DecoderRig rig, few;
+  std::vector<Advance> parts;
+  for (int i = 0; i < 19; ++i) parts.push_back({rig.AddSequence(-1), {i}});
+  const auto together = rig.Step(parts);
+  for (int round = 0; round < 2; ++round) rig.Step(parts);
+  EXPECT_EQ(rig.backend().program_counts().replayed, 2u);
+  const auto alone = few.Step(std::vector<Advance>{{few.AddSequence(-1), {18}}});
+  EXPECT_EQ(together[18], alone[0]);
+}
+
+TEST_F(StepTest, PromptsAreNotReplayed) {
+  DecoderRig rig;
+  for (int i = 0; i < 4; ++i) {
+    rig.Step(std::vector<Advance>{{rig.AddSequence(-1), {1, 2, 3}}, {rig.AddSequence(-1), {4}}});
+  }
+  EXPECT_EQ(rig.backend().program_counts().replayed, 0u);
+  EXPECT_EQ(rig.backend().program_counts().captured, 0u);
+}
+
 // Greedy decoding of three sequences: each step is given before the tokens of the one before are
 // on the host.
 TEST_F(StepTest, StepsFollowEachOtherWithoutTheHost) {
@@ -158,21 +205,22 @@ TEST_F(StepTest, StepsFollowEachOtherWithoutTheHost) {
 }
 
 TEST_F(StepTest, AnAdapterOnItsWayIsWaitedForSiteBySite) {
+  constexpr uint32_t kLargeRank = 120;  // an image of many pages, that is of many copies
   for (uint64_t seed = 1; seed <= uint64_t(Fit(40, 12)); ++seed) {
     std::vector<std::vector<float>> want;
     {
       DecoderRig rig;
-      const int adapter = rig.AddAdapter(20, seed);
+      const int adapter = rig.AddAdapter(kLargeRank, seed);
       want = rig.Step(std::vector<Advance>{{rig.AddSequence(adapter), {1, 2, 3, 4}},
                                            {rig.AddSequence(-1), {9}}});
     }
     DecoderRig rig({.seed = seed});
     // A step whose page tables hold the pages that the image goes to.
-    const int gone = rig.AddAdapter(20, 1234);
+    const int gone = rig.AddAdapter(kLargeRank, 1234);
     rig.Record(std::vector<Advance>{{rig.AddSequence(gone), {7, 7}}});
     rig.backend().EndStep();
     rig.DropAdapter(gone);
-    const int adapter = rig.StartAdapter(20, seed);
+    const int adapter = rig.StartAdapter(kLargeRank, seed);
     const std::vector<Advance> parts = {{rig.AddSequence(adapter), {1, 2, 3, 4}},
                                         {rig.AddSequence(-1), {9}}};
     rig.Record(parts);
