@@ -30,9 +30,8 @@ std::string_view Name(WeightFormat format);
 int ScalesOf(WeightFormat format, int inputs);
 
 // Codes and scales of one row. A code is the two's complement (kInt8), q + 8 in 1 .. 15 (kInt4) or
-// the bits of e4m3 (kFp8). REQUIRES: values are finite, codes.size() == values.size(),
-// scales.size()
-// == ScalesOf(values.size()), format is not kBf16.
+// the bits of e4m3 (kFp8).  REQUIRES: values are finite, there are as many codes as values and
+// ScalesOf() scales, format is not kBf16.
 void QuantiseRow(WeightFormat format, std::span<const float> values, std::span<uint8_t> codes,
                  std::span<float> scales);
 

@@ -54,11 +54,6 @@ absl::Status ValidateTenantId(std::string_view tenant) {
   return ValidatePart(tenant, kMaxTenantLength, "tenant", "it");
 }
 
-std::string_view OwnerOf(std::string_view id) {
-  const size_t slash = id.find('/');
-  return slash == std::string_view::npos ? std::string_view() : id.substr(0, slash);
-}
-
 int64_t ParseVersionNumber(std::string_view text) {
   int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);

@@ -64,7 +64,10 @@ absl::Status ValidateAdapterId(std::string_view id);
 // [a-z0-9][a-z0-9._-]{0,63} without "..". InvalidArgument with field "tenant".
 absl::Status ValidateTenantId(std::string_view tenant);
 // The tenant of a valid id; "" if it is public.
-std::string_view OwnerOf(std::string_view id);
+inline std::string_view OwnerOf(std::string_view id) {
+  const size_t slash = id.find('/');
+  return slash == std::string_view::npos ? std::string_view() : id.substr(0, slash);
+}
 
 // Of versions and of revisions.
 inline constexpr int64_t kMaxVersionNumber = 1'000'000'000'000'000;

@@ -72,11 +72,7 @@ struct AdapterVersion {
   // Shared with the engine, which may know the image for longer than anybody holds the version.
   std::shared_ptr<AdapterActivity> activity = std::make_shared<AdapterActivity>();
 
-  std::string_view tenant() const {  // empty: public
-    const size_t slash = name.find('/');
-    return slash == std::string::npos ? std::string_view()
-                                      : std::string_view(name).substr(0, slash);
-  }
+  std::string_view tenant() const { return OwnerOf(name); }  // empty: public
 };
 using AdapterVersionPtr = std::shared_ptr<const AdapterVersion>;
 

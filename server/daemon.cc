@@ -58,11 +58,6 @@ Duration ToDuration(double seconds) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 
-absl::Status Explain(std::string_view what, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
-}
-
 }  // namespace
 
 // Members in the order of construction; destroyed in the opposite order.

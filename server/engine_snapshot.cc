@@ -5,18 +5,10 @@
 #include <map>
 #include <string_view>
 
+#include "memory/stored_version.h"
 #include "server/engine.h"
 
 namespace lorad {
-namespace {
-
-std::string_view TenantOfAdapter(std::string_view name) {
-  const size_t slash = name.find('/');
-  return slash == std::string_view::npos ? std::string_view() : name.substr(0, slash);
-}
-
-}  // namespace
-
 GaugeReport Engine::Gauges() const {
   const AdapterCache::Stats stats = pool_.adapters().stats();
   const UnifiedPool::States pages = pool_.states();
@@ -66,7 +58,7 @@ EngineSnapshot Engine::TakeSnapshot() const {
                     .pages = pages,
                     .image_bytes = held.image_bytes,
                     .idle = now - pool_.adapters().last_use(id)};
-    tenants[std::string(TenantOfAdapter(held.name))].adapter_pages += pages;
+    tenants[std::string(OwnerOf(held.name))].adapter_pages += pages;
   }
   for (const auto& s : running_) {
     tenants[s->request->tenant].kv_pages += s->pages.size();

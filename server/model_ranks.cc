@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/quantise.h"
+#include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
 #include "model/decoder_executor.h"
 #include "model/tensor_parallel_executor.h"
@@ -19,11 +20,6 @@ namespace lorad {
 namespace {
 
 constexpr size_t kMinPageBytes = 32 << 10;
-
-absl::Status Explain(std::string_view what, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
-}
 
 // Host threads of each rank, which share the cores.
 int ThreadsOfRank(const Config& config) {

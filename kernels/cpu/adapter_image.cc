@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/adapter_layout.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/kernel_table.h"
 #include "memory/base/check.h"
@@ -75,41 +76,11 @@ void PackB(const HostMatrix& b, LineWriter writer) {
   }
 }
 
-// Calls fn with the matrix's element type as a template argument.
-template <typename Fn>
-void WithType(DType dtype, const Fn& fn) {
-  switch (dtype) {
-    case DType::kF32:
-      return fn.template operator()<DType::kF32>();
-    case DType::kF16:
-      return fn.template operator()<DType::kF16>();
-    case DType::kBF16:
-      return fn.template operator()<DType::kBF16>();
-  }
-}
-
 }  // namespace
 
 AdapterLayout PlanAdapterImage(std::span<const LowRankFactors> factors, uint32_t sites,
                                size_t page_bytes) {
-  AdapterLayout layout;
-  for (const LowRankFactors& f : factors) {
-    LORAD_CHECK(f.site < sites && f.a.rows >= 1 && f.a.rows == f.b.cols);
-    layout.modules.push_back({.site = f.site,
-                              .rank = static_cast<uint32_t>(f.a.rows),
-                              .d_in = static_cast<uint32_t>(f.a.cols),
-                              .out_begin = f.out_begin,
-                              .out_cols = static_cast<uint32_t>(f.b.rows),
-                              .scale = f.scale,
-                              .a = {},
-                              .b = {}});
-  }
-  std::ranges::sort(layout.modules, [](const AdapterModule& x, const AdapterModule& y) {
-    return x.site != y.site ? x.site < y.site : x.out_begin < y.out_begin;
-  });
-  layout.site_begin.assign(sites + 1, 0);
-  for (const AdapterModule& m : layout.modules) ++layout.site_begin[m.site + 1];
-  for (uint32_t s = 0; s < sites; ++s) layout.site_begin[s + 1] += layout.site_begin[s];
+  AdapterLayout layout = ListModules(factors, sites);
 
   uint64_t end = 0;
   for (uint32_t s = 0; s < sites; ++s) {
@@ -130,12 +101,9 @@ void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactor
                       const PageSlab& slab, std::span<const uint32_t> pages, TileOrder order) {
   LORAD_CHECK(pages.size() >= layout.pages);
   for (const LowRankFactors& f : factors) {
-    const auto modules = layout.At(f.site);
-    const auto module = std::ranges::find(modules, f.out_begin, &AdapterModule::out_begin);
-    LORAD_CHECK(module != modules.end() && module->rank == f.a.rows && module->d_in == f.a.cols &&
-                module->out_cols == f.b.rows);
-    WithType(f.a.dtype, [&]<DType kType> { PackA<kType>(f.a, order, {module->a, slab, pages}); });
-    WithType(f.b.dtype, [&]<DType kType> { PackB<kType>(f.b, {module->b, slab, pages}); });
+    const AdapterModule& module = ModuleOf(layout, f);
+    WithType(f.a.dtype, [&]<DType kType> { PackA<kType>(f.a, order, {module.a, slab, pages}); });
+    WithType(f.b.dtype, [&]<DType kType> { PackB<kType>(f.b, {module.b, slab, pages}); });
   }
 }
 

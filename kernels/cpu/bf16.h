@@ -63,4 +63,17 @@ uint16_t Bf16At(const void* data, int64_t index) {
   }
 }
 
+// Calls fn with the element type as a template argument.
+template <typename Fn>
+void WithType(DType dtype, const Fn& fn) {
+  switch (dtype) {
+    case DType::kF32:
+      return fn.template operator()<DType::kF32>();
+    case DType::kF16:
+      return fn.template operator()<DType::kF16>();
+    case DType::kBF16:
+      return fn.template operator()<DType::kBF16>();
+  }
+}
+
 }  // namespace lorad::kernels::cpu

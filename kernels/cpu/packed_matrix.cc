@@ -10,22 +10,9 @@
 namespace lorad::kernels::cpu {
 namespace {
 
-// Calls fn.operator()<m's type>().
-template <typename Fn>
-void ForType(const HostMatrix& m, const Fn& fn) {
-  switch (m.dtype) {
-    case DType::kF32:
-      return fn.template operator()<DType::kF32>();
-    case DType::kF16:
-      return fn.template operator()<DType::kF16>();
-    case DType::kBF16:
-      return fn.template operator()<DType::kBF16>();
-  }
-}
-
 // Writes row `row` of `m` to lane `lane` of a panel.
 void PackLane(const HostMatrix& m, int64_t row, int lane, uint16_t* panel) {
-  ForType(m, [&]<DType kType>() {
+  WithType(m.dtype, [&]<DType kType>() {
     for (int64_t k = 0; k < m.cols; ++k) {
       panel[(k / 2) * 2 * kPanel + 2 * lane + k % 2] = Bf16At<kType>(m.data, row * m.cols + k);
     }
@@ -36,7 +23,7 @@ void PackLane(const HostMatrix& m, int64_t row, int lane, uint16_t* panel) {
 float PackCodes(const HostMatrix& m, int64_t row, int lane, int8_t* panel) {
   std::vector<float> values(size_t(m.cols));
   std::vector<uint8_t> codes(size_t(m.cols));
-  ForType(m, [&]<DType kType>() {
+  WithType(m.dtype, [&]<DType kType>() {
     for (int64_t k = 0; k < m.cols; ++k) {
       values[size_t(k)] = FloatAt<kType>(m.data, row * m.cols + k);
     }

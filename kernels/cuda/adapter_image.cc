@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/adapter_layout.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cuda/adapter_index.h"
 #include "kernels/cuda/adapter_ops.h"
@@ -76,19 +77,6 @@ std::vector<uint32_t> SiteShapes(const AdapterLayout& layout, uint32_t sites) {
   return shapes;
 }
 
-// Calls fn with the matrix's element type as a template argument.
-template <typename Fn>
-void WithType(DType dtype, const Fn& fn) {
-  switch (dtype) {
-    case DType::kF32:
-      return fn.template operator()<DType::kF32>();
-    case DType::kF16:
-      return fn.template operator()<DType::kF16>();
-    case DType::kBF16:
-      return fn.template operator()<DType::kBF16>();
-  }
-}
-
 template <DType kType>
 void PackA(const HostMatrix& a, uint32_t site_tiles, std::byte* tiles) {
   constexpr int64_t kRun = 8;  // inputs of one lane, neighbours in the file and in the tile
@@ -128,29 +116,15 @@ void PackB(const HostMatrix& b, std::byte* tiles) {
 AdapterLayout PlanAdapterImage(std::span<const LowRankFactors> factors, uint32_t sites,
                                size_t page_bytes) {
   LORAD_CHECK(page_bytes % kPageGranule == 0 && page_bytes > 0);
-  AdapterLayout layout;
   for (const LowRankFactors& f : factors) {
-    LORAD_CHECK(f.site < sites && f.a.rows >= 1 && f.a.rows == f.b.cols);
     LORAD_CHECK(f.a.cols >= 1 && f.b.rows >= 1);
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
     LORAD_CHECK(f.a.rows <= kMost && f.a.cols <= kMost && f.b.rows <= kMost);
-    layout.modules.push_back({.site = f.site,
-                              .rank = static_cast<uint32_t>(f.a.rows),
-                              .d_in = static_cast<uint32_t>(f.a.cols),
-                              .out_begin = f.out_begin,
-                              .out_cols = static_cast<uint32_t>(f.b.rows),
-                              .scale = f.scale,
-                              .a = {},
-                              .b = {}});
   }
-  std::ranges::sort(layout.modules, [](const AdapterModule& x, const AdapterModule& y) {
-    return x.site != y.site ? x.site < y.site : x.out_begin < y.out_begin;
-  });
-  layout.site_begin.assign(sites + 1, 0);
-  for (const AdapterModule& m : layout.modules) ++layout.site_begin[m.site + 1];
+  AdapterLayout layout = ListModules(factors, sites);
   for (uint32_t s = 0; s < sites; ++s) {
-    layout.site_modules = std::max(layout.site_modules, layout.site_begin[s + 1]);
-    layout.site_begin[s + 1] += layout.site_begin[s];
+    layout.site_modules =
+        std::max(layout.site_modules, layout.site_begin[s + 1] - layout.site_begin[s]);
   }
   layout.site_shape = SiteShapes(layout, sites);
 
@@ -174,26 +148,25 @@ void PackAdapterImage(const AdapterLayout& layout, std::span<const LowRankFactor
   std::ranges::fill(image, std::byte{0});
   for (const LowRankFactors& f : factors) {
     const auto modules = layout.At(f.site);
-    const auto module = std::ranges::find(modules, f.out_begin, &AdapterModule::out_begin);
-    LORAD_CHECK(module != modules.end() && module->rank == f.a.rows && module->d_in == f.a.cols &&
-                module->out_cols == f.b.rows);
+    const AdapterModule& module = ModuleOf(layout, f);
     ModuleRecord record{.a = static_cast<uint32_t>(modules.front().a.offset / kGranule),
-                        .b = static_cast<uint32_t>(module->b.offset / kGranule),
-                        .out_begin = module->out_begin,
-                        .out_cols = module->out_cols,
-                        .scale = module->scale,
-                        .rank = module->rank};
+                        .b = static_cast<uint32_t>(module.b.offset / kGranule),
+                        .out_begin = module.out_begin,
+                        .out_cols = module.out_cols,
+                        .scale = module.scale,
+                        .rank = module.rank};
     for (const AdapterModule& m : modules) {
-      if (m.out_begin < module->out_begin) record.first_tile += RankTiles(m.rank);
+      if (m.out_begin < module.out_begin) record.first_tile += RankTiles(m.rank);
       record.site_tiles += RankTiles(m.rank);
     }
-    const auto ordinal = static_cast<uint32_t>(module - modules.begin());
+    const auto ordinal = static_cast<uint32_t>(&module - modules.data());
     std::memcpy(image.data() + RecordOffset(f.site, layout.site_modules, ordinal), &record,
                 sizeof(record));
-    WithType(f.a.dtype, [&]<DType kType> {
-      PackA<kType>(f.a, record.site_tiles, image.data() + module->a.offset);
+    cpu::WithType(f.a.dtype, [&]<DType kType> {
+      PackA<kType>(f.a, record.site_tiles, image.data() + module.a.offset);
     });
-    WithType(f.b.dtype, [&]<DType kType> { PackB<kType>(f.b, image.data() + module->b.offset); });
+    cpu::WithType(f.b.dtype,
+                  [&]<DType kType> { PackB<kType>(f.b, image.data() + module.b.offset); });
   }
 }
 

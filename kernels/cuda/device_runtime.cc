@@ -39,7 +39,7 @@ std::string VersionName(int version) {
 cudaError_t Select(int index) {
   thread_local int current = -1;
   if (current == index) return cudaSuccess;
-  const cudaError_t error = Select(index);
+  const cudaError_t error = cudaSetDevice(index);
   current = error == cudaSuccess ? index : -1;
   return error;
 }

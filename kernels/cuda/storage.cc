@@ -1,21 +1,16 @@
 #include "kernels/cuda/storage.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/bf16.h"
 #include "memory/base/check.h"
 
 namespace lorad::kernels::cuda {
 namespace {
 
 constexpr size_t kHalfBytes = size_t{16} << 20;
-
-uint16_t ToBf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 }  // namespace
 
@@ -71,7 +66,7 @@ std::unique_ptr<CudaMatrix> Storage::NewMatrix(std::span<const HostMatrix> stack
   if (!bias.empty()) matrix->bias = Upload(std::as_bytes(bias));
   if (!bias.empty() && with_bf16_bias) {
     std::vector<uint16_t> rounded(bias.size());
-    std::ranges::transform(bias, rounded.begin(), ToBf16);
+    std::ranges::transform(bias, rounded.begin(), cpu::Bf16OfFloat);
     matrix->bf16_bias = Upload(std::as_bytes(std::span(rounded)));
   }
   matrix->view = {.format = format,

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/adapter_layout.h"
 #include "kernels/reference/reference_backend.h"
 #include "kernels/reference/storage.h"
 #include "memory/base/check.h"
@@ -47,30 +48,11 @@ std::vector<float> Read(const TileRows& tile, const PageSlab& slab,
 
 AdapterLayout ReferenceBackend::PlanAdapter(std::span<const LowRankFactors> factors, uint32_t sites,
                                             size_t page_bytes) const {
-  AdapterLayout layout;
-  for (const LowRankFactors& f : factors) {
-    LORAD_CHECK(f.site < sites && f.a.rows >= 1 && f.a.rows == f.b.cols);
-    layout.modules.push_back({.site = f.site,
-                              .rank = static_cast<uint32_t>(f.a.rows),
-                              .d_in = static_cast<uint32_t>(f.a.cols),
-                              .out_begin = f.out_begin,
-                              .out_cols = static_cast<uint32_t>(f.b.rows),
-                              .scale = f.scale,
-                              .a = {},
-                              .b = {}});
-  }
-  std::sort(layout.modules.begin(), layout.modules.end(), [](const auto& x, const auto& y) {
-    return x.site != y.site ? x.site < y.site : x.out_begin < y.out_begin;
-  });
+  AdapterLayout layout = ListModules(factors, sites);
   uint64_t end = 0;
-  layout.site_begin.assign(sites + 1, 0);
   for (AdapterModule& module : layout.modules) {
     module.a = Place(end, module.rank * module.d_in);
     module.b = Place(end, module.out_cols * module.rank);
-    ++layout.site_begin[module.site + 1];
-  }
-  for (uint32_t site = 0; site < sites; ++site) {
-    layout.site_begin[site + 1] += layout.site_begin[site];
   }
   layout.image_bytes = end;
   layout.pages = static_cast<uint32_t>((end + page_bytes - 1) / page_bytes);
@@ -82,12 +64,9 @@ void ReferenceBackend::PackAdapter(const AdapterLayout& layout,
                                    std::span<const uint32_t> pages) const {
   LORAD_CHECK(pages.size() == layout.pages);
   for (const LowRankFactors& f : factors) {
-    const auto modules = layout.At(f.site);
-    const auto module = std::find_if(modules.begin(), modules.end(),
-                                     [&](const auto& m) { return m.out_begin == f.out_begin; });
-    LORAD_CHECK(module != modules.end());
-    Write(f.a, module->a, slab, pages);
-    Write(f.b, module->b, slab, pages);
+    const AdapterModule& module = ModuleOf(layout, f);
+    Write(f.a, module.a, slab, pages);
+    Write(f.b, module.b, slab, pages);
   }
 }
 

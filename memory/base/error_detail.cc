@@ -49,6 +49,11 @@ absl::Status InvalidField(std::string_view field, std::string_view problem,
       WithField(absl::InvalidArgumentError(fmt::format("{}: {}", field, problem)), field), reason);
 }
 
+absl::Status Explain(std::string_view what, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), fmt::format("{}: {}", what, std::string(status.message())));
+}
+
 ErrorDetail GetErrorDetail(const absl::Status& status) {
   ErrorDetail detail{.reason = Get(status, kReasonUrl),
                      .field = Get(status, kFieldUrl),

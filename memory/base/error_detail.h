@@ -32,6 +32,9 @@ absl::Status WithRetryAfter(absl::Status status, std::chrono::milliseconds delay
 absl::Status InvalidField(std::string_view field, std::string_view problem,
                           std::string_view reason = "INVALID_FIELD");
 
+// `status` with "<what>: " before its message, without its details; OK stays OK.
+absl::Status Explain(std::string_view what, const absl::Status& status);
+
 ErrorDetail GetErrorDetail(const absl::Status& status);
 
 }  // namespace lorad

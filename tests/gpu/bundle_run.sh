@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the bundle that tests/gpu/run.sh built, on a machine with a GPU. Prints one table, and writes results.json and
 # every step's log to the output directory. Steps, in order of worth:
-#   device conformance graph golden demo micro sanitizer serve torch
+#   device runtime conformance graph golden demo micro sanitizer serve torch
 #
 #   ./run.sh                          all steps
 #   ./run.sh --out DIR conformance    some of them
@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
     *) steps+=("$1"); shift ;;
   esac
 done
-[ ${#steps[@]} -gt 0 ] || steps=(device conformance graph golden demo micro sanitizer serve torch)
+[ ${#steps[@]} -gt 0 ] || steps=(device runtime conformance graph golden demo micro sanitizer serve torch)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export LORAD_SOURCE_DIR=$top/src LORAD_BINARY_DIR=$top/build
@@ -93,6 +93,7 @@ export top out
 for s in "${steps[@]}"; do
   case $s in
     device) step device 60 bash -c device ;;
+    runtime) step runtime 100 "$top/bin/cuda_device_test" ;;
     conformance) step conformance 300 "$top/bin/kernels_conformance_device_test" ;;
     graph) step graph 200 "$top/bin/cuda_graph_device_test" ;;
     golden) step golden 200 bash -c golden ;;

@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 done
 
 deploy/install-deps.sh
-targets=(lorad loractl lorad-bench bench_cuda kernels_conformance_device_test cuda_graph_device_test
+targets=(lorad loractl lorad-bench bench_cuda cuda_device_test kernels_conformance_device_test cuda_graph_device_test
          model_golden_device_test integration_demo_test integration_hot_load_test integration_isolation_test)
 cmake --preset cuda -DLORAD_TESTS=ON >/dev/null
 ninja -C build/cuda "${targets[@]}"

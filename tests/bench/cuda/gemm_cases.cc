@@ -5,6 +5,7 @@
 
 #include "fmt/format.h"
 #include "kernels/cuda/dense_ops.h"
+#include "kernels/quantise.h"
 #include "tests/bench/cuda/calibration.h"
 #include "tests/bench/cuda/cases.h"
 #include "tests/bench/cuda/values.h"
@@ -19,20 +20,6 @@ using kernels::cuda::WeightsView;
 constexpr uint32_t kWeightSeed = 11;
 constexpr uint32_t kInputSeed = 12;
 constexpr size_t kColdBytes = size_t{256} << 20;
-
-std::string_view Name(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::kBf16:
-      return "bf16";
-    case WeightFormat::kInt8:
-      return "int8";
-    case WeightFormat::kInt4:
-      return "int4";
-    case WeightFormat::kFp8:
-      return "fp8";
-  }
-  return "";
-}
 
 struct Layer {
   std::string_view name;
@@ -116,8 +103,8 @@ void AddLayer(Cases& cases, const Layer& layer, WeightFormat format,
               std::span<const int> row_counts) {
   BenchDevice& device = cases.device();
   const auto name = [&](int rows) {
-    return fmt::format("{} {}x{} {} rows {}", layer.name, layer.outputs, layer.inputs, Name(format),
-                       rows);
+    return fmt::format("{} {}x{} {} rows {}", layer.name, layer.outputs, layer.inputs,
+                       kernels::Name(format), rows);
   };
   if (std::ranges::none_of(row_counts, [&](int r) { return cases.Wanted("gemm", name(r)); })) {
     return;

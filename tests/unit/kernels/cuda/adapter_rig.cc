@@ -9,24 +9,13 @@
 #include <random>
 
 #include "kernels/cpu/bf16.h"
-#include "tests/emulator/block.h"
+#include "tests/emulator/launcher.h"
 
 namespace lorad::kernels::cuda {
 namespace {
 
 using cpu::Bf16OfFloat;
 using cpu::FloatOfBf16;
-
-class Emulated final : public Launcher {
- public:
-  explicit Emulated(uint64_t order_seed) : options_{.order_seed = order_seed} {}
-  void Launch(const KernelRef& kernel, const Grid& grid, const void* args) override {
-    if (grid.x > 0) emulator::RunGrid(kernel, grid, args, options_);
-  }
-
- private:
-  const emulator::RunOptions options_;
-};
 
 std::vector<float> Values(Numbers numbers, size_t count, uint64_t seed, int most, float deviation) {
   std::mt19937_64 random(seed * 7919 + 17);
@@ -210,7 +199,7 @@ AdapterRig::Result AdapterRig::Step(uint32_t site, std::span<const Rows> runs,
                              .entries = entries.data(),
                              .pages = pages.data(),
                              .scratch = scratch.data()};
-  Emulated launch(order_seed);
+  emulator::EmulatedLauncher launch(order_seed);
   const auto shrink = [&](const std::vector<ShrinkItem>& items, bool many) {
     List<ShrinkItem> list(items);
     LaunchShrink(launch, facts, params, x_view, list.view(), int(items.size()) + 3, many);

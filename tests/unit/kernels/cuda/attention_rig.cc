@@ -11,7 +11,7 @@
 #include <random>
 
 #include "kernels/cuda/launch.h"
-#include "tests/emulator/block.h"
+#include "tests/emulator/launcher.h"
 
 namespace lorad::kernels::cuda {
 namespace {
@@ -19,17 +19,6 @@ namespace {
 constexpr int kLayers = 3;
 constexpr int kLayer = 1;
 constexpr float kEps = 1e-5f;
-
-class Emulated final : public Launcher {
- public:
-  explicit Emulated(uint64_t order_seed) : options_{.order_seed = order_seed} {}
-  void Launch(const KernelRef& kernel, const Grid& grid, const void* args) override {
-    emulator::RunGrid(kernel, grid, args, options_);
-  }
-
- private:
-  const emulator::RunOptions options_;
-};
 
 uint16_t Bf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
@@ -156,7 +145,7 @@ void AttentionRig::Step(std::span<const Advance> parts, bool attend, int spare) 
   }
   const DeviceFacts device{.multiprocessors = problem_.multiprocessors};
   PlanAttention(sequences, all, shape, problem_.page_tokens, device, &work_);
-  Emulated launch(problem_.order_seed);
+  emulator::EmulatedLauncher launch(problem_.order_seed);
   LaunchRopeAppend(launch, device,
                    {.rows = all,
                     .layer = kLayer,

@@ -237,7 +237,9 @@ class FakeRuntime final : public Runtime {
   }
   void* NativeStream(Stream) override { return nullptr; }
   void BeginCapture(Stream) override {}
-  absl::StatusOr<Graph> EndCapture(Stream) override { return absl::UnimplementedError(""); }
+  absl::StatusOr<Graph> EndCapture(Stream) override {
+    return absl::InternalError("nothing is captured here");
+  }
   void LaunchGraph(Stream, Graph) override {}
   void FreeGraph(Graph) override {}
 

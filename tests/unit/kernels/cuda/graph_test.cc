@@ -18,9 +18,7 @@ using Advance = DecoderRig::Advance;
 
 class StepTest : public testing::Test {
  protected:
-  void SetUp() override {
-    if (NewTestRuntime() == nullptr) GTEST_SKIP() << "no device";
-  }
+  void SetUp() override { ASSERT_NE(NewTestRuntime(), nullptr) << "no device"; }
   static int Fit(int fast, int slow) { return TestRuntimeIsSlow() ? slow : fast; }
 };
 

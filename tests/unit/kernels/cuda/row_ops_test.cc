@@ -12,22 +12,11 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/emulator/block.h"
+#include "tests/emulator/launcher.h"
 #include "tests/unit/kernels/cuda/dense_case.h"
 
 namespace lorad::kernels::cuda {
 namespace {
-
-class Emulated final : public Launcher {
- public:
-  explicit Emulated(uint64_t order_seed = 1) : options_{.order_seed = order_seed} {}
-  void Launch(const KernelRef& kernel, const Grid& grid, const void* args) override {
-    emulator::RunGrid(kernel, grid, args, options_);
-  }
-
- private:
-  const emulator::RunOptions options_;
-};
 
 uint16_t Bf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
@@ -111,7 +100,7 @@ TEST(RowOps, RmsNorm) {
         const Rows all = Random(7, 1, cols + 1, true);
         const float* weight = static_cast<const float*>(all.view().data) + cols % 2;
         Rows y(3, cols, y_full);
-        Emulated launch;
+        emulator::EmulatedLauncher launch;
         LaunchRmsNorm(launch, 3, x.view(), weight, 1e-5f, y.view());
         for (int row = 0; row < 3; ++row) {
           double sum = 0;
@@ -133,7 +122,7 @@ TEST(RowOps, RmsNormOfZerosIsZeroAndOfANaNStaysInItsRow) {
   x.Set(1, 3, std::nanf(""));
   const Rows weight = Random(1, 1, 70, true);
   Rows y(3, 70, true);
-  Emulated launch;
+  emulator::EmulatedLauncher launch;
   LaunchRmsNorm(launch, 3, x.view(), static_cast<const float*>(weight.view().data), 1e-6f,
                 y.view());
   for (int col = 0; col < 70; ++col) {
@@ -153,7 +142,7 @@ TEST(RowOps, SwiGlu) {
         x.Set(0, 0, -100);  // exp overflows
         x.Set(1, 0, 100);
         Rows y(2, cols, y_full);
-        Emulated launch;
+        emulator::EmulatedLauncher launch;
         LaunchSwiGlu(launch, 2, x.view(), y.view());
         for (int row = 0; row < 2; ++row) {
           for (int col = 0; col < cols; ++col) {
@@ -178,7 +167,7 @@ TEST(RowOps, EmbedTakesRowsOfTheTableAndSampledIds) {
       const Weights table(NormalValues(size_t(10 * cols), 3), 10, cols, format);
       for (const bool full : {false, true}) {
         Rows out(6, cols, full), exact(1, cols, full);
-        Emulated launch;
+        emulator::EmulatedLauncher launch;
         LaunchEmbed(launch, 6, ids.data(), sampled.data(), table.view(), out.view());
         for (int i = 0; i < 6; ++i) {
           for (int col = 0; col < cols; ++col) {
@@ -197,7 +186,7 @@ TEST(RowOps, EmbedOfAnIdOutsideOfTheTableReadsNothing) {
   for (const WeightFormat format : kFormats) {
     const Weights table(NormalValues(4 * 64, 3), 4, 64, format);
     Rows out = Random(5, 3, 64, false);
-    Emulated launch;
+    emulator::EmulatedLauncher launch;
     LaunchEmbed(launch, 3, ids.data(), nullptr, table.view(), out.view());
     EXPECT_EQ(out.Bits(0), Rows(1, 64, false).Bits(0));
     EXPECT_EQ(out.Bits(1), Rows(1, 64, false).Bits(0));
@@ -217,7 +206,7 @@ int64_t Ulps(float a, float b) {
 void ExpectAngles(std::span<const int32_t> positions, std::span<const float> inv_freq) {
   const int rows = int(positions.size()), frequencies = int(inv_freq.size());
   Rows angles(rows, 2 * frequencies, true);
-  Emulated launch;
+  emulator::EmulatedLauncher launch;
   LaunchRopeAngles(launch, rows, positions.data(), inv_freq.data(), frequencies, angles.view());
   int rounded_elsewhere = 0;  // the double's rounding to float hides nearly all of its own error
   for (int row = 0; row < rows; ++row) {
@@ -255,7 +244,7 @@ TEST(RowOps, GatherRowsCopies) {
       const Rows x = Random(3, 7, cols, full);
       const std::vector<int32_t> indices = {6, 0, 0, 3};
       Rows out(4, cols, full);
-      Emulated launch;
+      emulator::EmulatedLauncher launch;
       LaunchGatherRows(launch, 4, indices.data(), x.view(), out.view());
       for (int i = 0; i < 4; ++i) EXPECT_EQ(out.Bits(i), x.Bits(indices[size_t(i)]));
       EXPECT_TRUE(out.PaddingIsZero());
@@ -268,7 +257,7 @@ TEST(RowOps, CopyRowGivesFloats) {
     for (const int cols : {1, 65, 2048, 5001}) {
       const Rows x = Random(3, 3, cols, full);
       const Memory out(size_t(cols) * 4);
-      Emulated launch;
+      emulator::EmulatedLauncher launch;
       LaunchCopyRow(launch, x.view(), 2, reinterpret_cast<float*>(out.data()));
       const auto want = x.Bits(2);
       EXPECT_EQ(std::memcmp(out.data(), want.data(), size_t(cols) * 4), 0);
@@ -290,7 +279,7 @@ TEST(RowOps, CopyPagesCopiesWhatTheListSays) {
     const int count = 3;
     DeviceFacts device;
     device.multiprocessors = 1;
-    Emulated launch;
+    emulator::EmulatedLauncher launch;
     LaunchCopyPages(launch, device, slab.data(), page_bytes, {&count, copies.data()}, 5);
     for (uint32_t page = 0; page < kPages; ++page) {
       const uint32_t from = page == 0 ? 8 : page == 7 || page == 5 ? 2 : page;
@@ -314,13 +303,13 @@ TEST(RowOps, ARowHasTheSameBitsInAnyBatch) {
       const Rows weight = Random(12, 1, 2 * cols, true);
       const auto* w = static_cast<const float*>(weight.view().data);
       Rows normed(kRows, 2 * cols, full), gated(kRows, cols, full);
-      Emulated launch;
+      emulator::EmulatedLauncher launch;
       LaunchRmsNorm(launch, kRows, x.view(), w, 1e-6f, normed.view());
       LaunchSwiGlu(launch, kRows, x.view(), gated.view());
       for (const int row : {0, 17, kRows - 1}) {
         Rows alone(1, 2 * cols, full), one_normed(1, 2 * cols, full), one_gated(1, cols, full);
         alone.SetRow(0, x, row);
-        Emulated again(uint64_t(row) + 100);
+        emulator::EmulatedLauncher again(uint64_t(row) + 100);
         LaunchRmsNorm(again, 1, alone.view(), w, 1e-6f, one_normed.view());
         LaunchSwiGlu(again, 1, alone.view(), one_gated.view());
         EXPECT_EQ(one_normed.Bits(0), normed.Bits(row));
@@ -332,7 +321,7 @@ TEST(RowOps, ARowHasTheSameBitsInAnyBatch) {
 
 TEST(RowOps, NoRowsLaunchNothing) {
   Rows x(1, 8, true);
-  Emulated launch;
+  emulator::EmulatedLauncher launch;
   LaunchRmsNorm(launch, 0, x.view(), nullptr, 1e-6f, x.view());
   LaunchEmbed(launch, 0, nullptr, nullptr, {}, x.view());
   LaunchGatherRows(launch, 0, nullptr, x.view(), x.view());

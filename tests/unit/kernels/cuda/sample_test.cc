@@ -14,7 +14,7 @@
 #include "kernels/cuda/sample_ops.h"
 #include "kernels/sample_stream.h"
 #include "model/sampling.h"
-#include "tests/emulator/block.h"
+#include "tests/emulator/launcher.h"
 #include "tests/unit/kernels/cuda/dense_case.h"
 
 namespace lorad::kernels::cuda {
@@ -22,17 +22,6 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-class Emulated final : public Launcher {
- public:
-  explicit Emulated(uint64_t order_seed = 1) : options_{.order_seed = order_seed} {}
-  void Launch(const KernelRef& kernel, const Grid& grid, const void* args) override {
-    emulator::RunGrid(kernel, grid, args, options_);
-  }
-
- private:
-  const emulator::RunOptions options_;
-};
 
 using Logits = std::vector<float>;  // of one row
 
@@ -47,7 +36,7 @@ std::vector<int32_t> Draw(const std::vector<Logits>& rows, const std::vector<Sam
   }
   const Memory wished(wishes.data(), wishes.size() * sizeof(SampleRow));
   std::vector<int32_t> tokens(wishes.size(), -7);
-  Emulated launch(order_seed);
+  emulator::EmulatedLauncher launch(order_seed);
   LaunchSample(launch, {},
                {.logits = {memory.data(), vocab, stride, true},
                 .vocab = vocab,
