@@ -9,6 +9,7 @@
 #include "memory/base/clock.h"
 #include "model/sampling.h"
 #include "scheduler/planner.h"
+#include "scheduler/priority.h"
 #include "server/adapter_version.h"
 #include "server/token_stream.h"
 
@@ -34,7 +35,8 @@ struct GenerationRequest {
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
   std::string tenant;                // that the call speaks for; empty: none
-  std::string cache_salt;            // part of the prefix cache's scope
+  Priority priority = Priority::kStandard;
+  std::string cache_salt;  // part of the prefix cache's scope
   TimePoint arrival;
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<TokenStream> stream;
