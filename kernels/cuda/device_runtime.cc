@@ -24,7 +24,8 @@ namespace lorad::kernels::cuda {
 namespace {
 
 constexpr int kLeastComputeCapability = 80;
-// Dynamic shared memory beyond this has to be asked for, kernel by kernel.
+// A kernel whose shared memory, static and dynamic, is more than this has to ask for the dynamic
+// part.
 constexpr size_t kSharedWithoutOptIn = 48 * 1024;
 
 std::string Describe(cudaError_t error) {
@@ -147,7 +148,8 @@ class DeviceRuntime final : public Runtime {
   std::vector<cudaStream_t> streams_;  // stream i is number i + 1
   Table<cudaEvent_t> events_;
   Table<cudaGraphExec_t> graphs_;
-  std::unordered_map<const void*, size_t> prepared_;  // the dynamic shared memory of a kernel
+  std::unordered_map<const void*, size_t>
+      prepared_;  // the dynamic shared memory that a kernel may have
 };
 
 // --- Errors ---
@@ -296,7 +298,7 @@ void DeviceRuntime::Fill(Stream stream, void* to, uint8_t byte, size_t bytes) {
 
 bool DeviceRuntime::Prepare(const KernelRef& kernel, size_t shared_bytes) {
   const std::lock_guard lock(mutex_);
-  const auto [known, is_new] = prepared_.try_emplace(kernel.function, kSharedWithoutOptIn);
+  const auto [known, is_new] = prepared_.try_emplace(kernel.function, 0);
   if (!is_new && shared_bytes <= known->second) return true;
   const OutsideCapture outside;
   if (is_new) {
@@ -307,6 +309,7 @@ bool DeviceRuntime::Prepare(const KernelRef& kernel, size_t shared_bytes) {
     }
     // Its __launch_bounds__, or what its registers leave.
     LORAD_CHECK(kernel.threads <= attributes.maxThreadsPerBlock);
+    known->second = kSharedWithoutOptIn - attributes.sharedSizeBytes;
   }
   if (shared_bytes <= known->second) return true;
   known->second = shared_bytes;
