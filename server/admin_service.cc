@@ -99,6 +99,7 @@ grpc::ServerUnaryReactor* AdminService::ListTenants(grpc::CallbackServerContext*
     row->set_max_adapters(static_cast<int32_t>(limits.max_adapters));
     row->set_max_stored_bytes(limits.max_bytes);
     row->set_default_adapter(limits.default_adapter);
+    row->set_weight(limits.weight);
   }
   return FinishNow(context, absl::OkStatus());
 }

@@ -172,8 +172,9 @@ void AddVersionOptions(CLI::App& app, Config& c) {
 
 void AddTenantOptions(CLI::App& app, Config& c) {
   app.add_option("--tenant", c.tenants,
-                 "name[,max-adapters=N][,max-bytes=SIZE][,default-adapter=NAME]: what this tenant "
-                 "may store, and the adapter of its requests that name none; may be repeated")
+                 "name[,max-adapters=N][,max-bytes=SIZE][,default-adapter=NAME][,weight=W]: what "
+                 "this tenant may store, the adapter of its requests that name none, and its share "
+                 "of a full server (0.01 to 1000) where others have 1; may be repeated")
       ->group("Tenants");
   app.add_option("--tenant-max-adapters", c.tenant_max_adapters,
                  "Adapters that a tenant may have unless --tenant says otherwise; 0: no limit")

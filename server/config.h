@@ -51,8 +51,9 @@ struct Config {
   double upload_idle_timeout_s = 60;
 
   // Tenants.
-  std::vector<std::string> tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME"
-  int64_t tenant_max_adapters = 0;   // of each that is not listed; 0: no limit
+  std::vector<std::string>
+      tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME,weight=W"
+  int64_t tenant_max_adapters = 0;  // of each that is not listed; 0: no limit
   uint64_t tenant_max_bytes = 0;
 
   // Scheduling.

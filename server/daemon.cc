@@ -280,6 +280,7 @@ void Daemon::Parts::MakeServices() {
   inference = std::make_unique<InferenceService>(InferenceService::Parts{
       .engine = engine.get(),
       .adapters = catalog.get(),
+      .tenants = &tenants,
       .clock = &clock,
       .context = context,
       .on_refused = [this](const RefusedRequest& request, const absl::Status& status) {

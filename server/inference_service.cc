@@ -110,6 +110,7 @@ class EngineCall {
     }
     request->request_id = facts_.request_id;
     request->tenant = tenant_;
+    request->tenant_weight = parts_.tenants->Of(tenant_).weight;
     request->arrival = arrival_;
     request->deadline = DeadlineOf(*context, parts_.clock->Now());
     request->stream = stream_;

@@ -20,6 +20,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   struct Parts {
     Engine* engine = nullptr;
     AdapterCatalog* adapters = nullptr;
+    const TenantTable* tenants = nullptr;
     const Clock* clock = nullptr;
     RequestContext context;
     // Told of each request that was refused before the engine took it; may be null.

@@ -35,6 +35,7 @@ struct GenerationRequest {
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
   std::string tenant;                // that the call speaks for; empty: none
+  double tenant_weight = 1;          // the tenant's share against others'
   Priority priority = Priority::kStandard;
   std::string cache_salt;  // part of the prefix cache's scope
   TimePoint arrival;

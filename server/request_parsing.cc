@@ -33,6 +33,23 @@ absl::Status ParseCacheSalt(const std::string& wire, GenerationRequest* request)
   return absl::OkStatus();
 }
 
+absl::Status ParsePriority(v1::Priority wire, GenerationRequest* request) {
+  switch (wire) {
+    case v1::PRIORITY_INTERACTIVE:
+      request->priority = Priority::kInteractive;
+      return absl::OkStatus();
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::PRIORITY_STANDARD:
+      request->priority = Priority::kStandard;
+      return absl::OkStatus();
+    case v1::PRIORITY_BATCH:
+      request->priority = Priority::kBatch;
+      return absl::OkStatus();
+    default:
+      return InvalidField("priority", fmt::format("{} is none", static_cast<int>(wire)));
+  }
+}
+
 absl::Status CheckTokenId(TokenId id, int vocab_size, std::string_view field) {
   if (id >= 0 && id < vocab_size) return absl::OkStatus();
   return InvalidField(field, fmt::format("token id {} is outside [0, {})", id, vocab_size));
@@ -168,6 +185,7 @@ absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::Gener
                                                                  const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
   LORAD_RETURN_IF_ERROR(ParseCacheSalt(wire.cache_salt(), request.get()));
+  LORAD_RETURN_IF_ERROR(ParsePriority(wire.priority(), request.get()));
   if (wire.prompt().kind_case() == v1::Input::KIND_NOT_SET) {
     return InvalidField("prompt", "is required: text or token_ids");
   }
@@ -191,6 +209,7 @@ absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreReq
                                                               const RequestContext& context) {
   auto request = std::make_unique<GenerationRequest>();
   LORAD_RETURN_IF_ERROR(ParseCacheSalt(wire.cache_salt(), request.get()));
+  LORAD_RETURN_IF_ERROR(ParsePriority(wire.priority(), request.get()));
   const auto context_kind = wire.context().kind_case();
   const auto kind = wire.continuation().kind_case();
   if (kind == v1::Input::KIND_NOT_SET) {

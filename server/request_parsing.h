@@ -28,8 +28,8 @@ struct RequestContext {
 absl::StatusOr<std::string> ChooseRequestId(const std::string& wanted);
 std::string NewRequestId();
 
-// Everything but request id, tenant, adapters, arrival, deadline and stream. The errors are
-// InvalidArgument with the field's path.
+// Everything but request id, tenant and its weight, adapters, arrival, deadline and stream. The
+// errors are InvalidArgument with the field's path.
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseGenerate(const v1::GenerateRequest& wire,
                                                                  const RequestContext& context);
 absl::StatusOr<std::unique_ptr<GenerationRequest>> ParseScore(const v1::ScoreRequest& wire,

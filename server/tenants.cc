@@ -31,6 +31,18 @@ absl::StatusOr<int64_t> ParseCount(std::string_view text) {
   return value;
 }
 
+absl::StatusOr<double> ParseWeight(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  // Written so that NaN is refused too.
+  const bool within = value >= kLeastWeight && value <= kGreatestWeight;
+  if (error != std::errc() || end != text.data() + text.size() || !within) {
+    return absl::InvalidArgumentError(
+        fmt::format("weight \"{}\" is no number in [{}, {}]", text, kLeastWeight, kGreatestWeight));
+  }
+  return value;
+}
+
 absl::Status ParseLimit(std::string_view key, std::string_view value, TenantLimits* limits) {
   if (key == "max-adapters") {
     LORAD_ASSIGN_OR_RETURN(limits->max_adapters, ParseCount(value));
@@ -44,8 +56,12 @@ absl::Status ParseLimit(std::string_view key, std::string_view value, TenantLimi
     limits->default_adapter = value;
     return ParseAdapterName(value, "default-adapter").status();
   }
+  if (key == "weight") {
+    LORAD_ASSIGN_OR_RETURN(limits->weight, ParseWeight(value));
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(
-      fmt::format("\"{}\" is not one of max-adapters, max-bytes, default-adapter", key));
+      fmt::format("\"{}\" is not one of max-adapters, max-bytes, default-adapter, weight", key));
 }
 
 }  // namespace

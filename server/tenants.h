@@ -23,17 +23,20 @@ inline constexpr char kTenantMetadata[] = "x-lorad-tenant";
 // INVALID_TENANT if there are several or it is no tenant's name.
 absl::StatusOr<std::string> TenantOfMetadata(std::span<const std::string_view> values);
 
-// What a tenant may have, of what it stores. 0: no limit.
+inline constexpr double kLeastWeight = 0.01, kGreatestWeight = 1000;
+
+// What a tenant may have.
 struct TenantLimits {
-  int64_t max_adapters = 0;
-  int64_t max_bytes = 0;
+  int64_t max_adapters = 0;     // stored; 0: no limit
+  int64_t max_bytes = 0;        // of them; 0: no limit
   std::string default_adapter;  // of its requests that name none; empty: the base model
+  double weight = 1;            // its share of the server against others'
 
   bool operator==(const TenantLimits&) const = default;
 };
 
-// "acme,max-adapters=10,max-bytes=1GiB,default-adapter=foo": a name, then any of these; what is
-// left out is as in `defaults`. InvalidArgument says what is wrong.
+// "acme,max-adapters=10,max-bytes=1GiB,default-adapter=foo,weight=2": a name, then any of these;
+// what is left out is as in `defaults`. InvalidArgument says what is wrong.
 absl::StatusOr<std::pair<std::string, TenantLimits>> ParseTenant(std::string_view text,
                                                                  const TenantLimits& defaults);
 
@@ -49,7 +52,7 @@ class TenantTable {
   TenantTable(Map named, TenantLimits defaults)
       : named_(std::move(named)), defaults_(std::move(defaults)) {}
 
-  // Of any tenant, named or not. Of public adapters ("") nothing is limited.
+  // Of any tenant, named or not. The operator and public adapters ("") have no limits.
   const TenantLimits& Of(std::string_view tenant) const;
   const Map& named() const { return named_; }
 

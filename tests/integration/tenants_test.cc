@@ -127,7 +127,8 @@ TEST_F(TenantsTest, WhatSpeaksOfAllIsTheOperatorsAlone) {
 }
 
 TEST_F(TenantsTest, LimitsAndDefaultsAreThoseOfTheConfiguration) {
-  Start({"--tenant", "acme,max-adapters=1,default-adapter=mine", "--tenant-max-adapters", "2"});
+  Start({"--tenant", "acme,max-adapters=1,default-adapter=mine,weight=2.5", "--tenant-max-adapters",
+         "2"});
   ASSERT_TRUE(Upload(acme_.get(), "mine", "json").ok());
   EXPECT_EQ(RunsOn(acme_.get(), ""), "adapters/acme/mine@1");
   EXPECT_EQ(RunsOn(acme_.get(), "-"), "@0");
@@ -143,11 +144,13 @@ TEST_F(TenantsTest, LimitsAndDefaultsAreThoseOfTheConfiguration) {
   EXPECT_EQ(acme.adapters(), 1);
   EXPECT_EQ(acme.max_adapters(), 1);
   EXPECT_EQ(acme.default_adapter(), "mine");
+  EXPECT_EQ(acme.weight(), 2.5);
   EXPECT_EQ(acme.stored_bytes(), acme_->GetAdapter("mine")->size_bytes());
   EXPECT_EQ((*tenants)[1].name(), "other");
   EXPECT_EQ((*tenants)[1].adapters(), 2);
   EXPECT_EQ((*tenants)[1].max_adapters(), 2);
   EXPECT_EQ((*tenants)[1].max_stored_bytes(), 0);
+  EXPECT_EQ((*tenants)[1].weight(), 1);
 }
 
 TEST_F(TenantsTest, APinnedAdapterIsLoadedAndStays) {

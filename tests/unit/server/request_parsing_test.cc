@@ -92,7 +92,7 @@ TEST(ParseGenerateTest, EveryBadFieldIsNamed) {
       {"max_tokens", [](auto* r) { r->set_max_tokens(INT32_MAX); }},
       {"min_tokens", [](auto* r) { r->set_min_tokens(-1); }},
       {"min_tokens", [](auto* r) { r->set_min_tokens(21); }},
-      {"stop", [](auto* r) { r->add_stop("x"); }},
+      {"stop", [](auto* r) { r->add_stop()->push_back('x'); }},
       {"stop_token_ids[0]", [](auto* r) { r->add_stop_token_ids(100); }},
       {"logprobs", [](auto* r) { r->set_logprobs(21); }},
       {"logprobs", [](auto* r) { r->set_logprobs(-1); }},
@@ -138,6 +138,28 @@ TEST(ParseScoreTest, ScoresTheContinuationOnly) {
   EXPECT_EQ((*ParseScore(request, f.context))->score_from, 1);
   request.mutable_continuation()->mutable_token_ids()->clear_ids();
   EXPECT_EQ(GetErrorDetail(ParseScore(request, f.context).status()).field, "continuation");
+}
+
+TEST(PriorityTest, IsTakenByBothKindsOfRequest) {
+  Fixture f;
+  v1::GenerateRequest generate = Valid();
+  v1::ScoreRequest score;
+  score.mutable_continuation()->mutable_token_ids()->add_ids(1);
+  const std::pair<v1::Priority, Priority> known[] = {
+      {v1::PRIORITY_UNSPECIFIED, Priority::kStandard},
+      {v1::PRIORITY_INTERACTIVE, Priority::kInteractive},
+      {v1::PRIORITY_STANDARD, Priority::kStandard},
+      {v1::PRIORITY_BATCH, Priority::kBatch}};
+  for (const auto& [wire, priority] : known) {
+    generate.set_priority(wire);
+    EXPECT_EQ((*ParseGenerate(generate, f.context))->priority, priority);
+    score.set_priority(wire);
+    EXPECT_EQ((*ParseScore(score, f.context))->priority, priority);
+  }
+  generate.set_priority(static_cast<v1::Priority>(4));  // of a later version of the interface
+  score.set_priority(static_cast<v1::Priority>(-1));
+  EXPECT_EQ(GetErrorDetail(ParseGenerate(generate, f.context).status()).field, "priority");
+  EXPECT_EQ(GetErrorDetail(ParseScore(score, f.context).status()).field, "priority");
 }
 
 TEST(CacheSaltTest, IsTakenByBothKindsOfRequest) {

@@ -45,11 +45,34 @@ TEST(ParseTenantTest, TakesLimitsAndLeavesTheRest) {
   tenant = ParseTenant("acme,max-bytes=0", defaults);
   EXPECT_EQ(tenant->second.max_bytes, 0);
   EXPECT_EQ(tenant->second.max_adapters, 3);
-  for (const char* bad : {"", "Acme", "adapters", ",max-adapters=1", "acme,max-adapters",
-                          "acme,max-adapters=", "acme,max-adapters=-1", "acme,max-adapters=x",
-                          "acme,max-adapters=1x", "acme,max-bytes=1Q", "acme,max-bytes=GiB",
-                          "acme,default-adapter=", "acme,default-adapter=foo@x",
-                          "acme,max_adapters=1", "acme,,", "acme max-adapters=1"}) {
+  EXPECT_EQ(tenant->second.weight, 1);
+  EXPECT_EQ(ParseTenant("acme,weight=2.5", defaults)->second.weight, 2.5);
+  EXPECT_EQ(ParseTenant("acme,weight=0.01", defaults)->second.weight, 0.01);
+  EXPECT_EQ(ParseTenant("acme,weight=1000", defaults)->second.weight, 1000);
+  for (const char* bad : {"acme,weight=0",
+                          "acme,weight=0.009",
+                          "acme,weight=1001",
+                          "acme,weight=-1",
+                          "acme,weight=nan",
+                          "acme,weight=inf",
+                          "acme,weight=",
+                          "acme,weight=1x",
+                          "",
+                          "Acme",
+                          "adapters",
+                          ",max-adapters=1",
+                          "acme,max-adapters",
+                          "acme,max-adapters=",
+                          "acme,max-adapters=-1",
+                          "acme,max-adapters=x",
+                          "acme,max-adapters=1x",
+                          "acme,max-bytes=1Q",
+                          "acme,max-bytes=GiB",
+                          "acme,default-adapter=",
+                          "acme,default-adapter=foo@x",
+                          "acme,max_adapters=1",
+                          "acme,,",
+                          "acme max-adapters=1"}) {
     EXPECT_FALSE(ParseTenant(bad, defaults).ok()) << bad;
   }
 }
