@@ -154,16 +154,16 @@ std::string FitText(const v1::GetFitRequest& request, const v1::Fit& fit,
 }
 
 std::string TenantTable(const std::vector<v1::Tenant>& tenants, const Terminal& terminal) {
-  Table table({"TENANT", "ADAPTERS", "STORED", "DEFAULT ADAPTER"});
+  Table table({"TENANT", "WEIGHT", "ADAPTERS", "STORED", "DEFAULT ADAPTER"});
   for (const v1::Tenant& t : tenants) {
     table.Add(
-        {t.name(),
+        {t.name(), fmt::format("{}", t.weight()),
          OfLimit(fmt::format("{}", t.adapters()), t.max_adapters() > 0,
                  fmt::format("{}", t.max_adapters())),
          OfLimit(Bytes(t.stored_bytes()), t.max_stored_bytes() > 0, Bytes(t.max_stored_bytes())),
          t.default_adapter().empty() ? "-" : ShortName(t.default_adapter())});
   }
-  return table.Text(terminal, {1, 2});
+  return table.Text(terminal, {1, 2, 3});
 }
 
 }  // namespace lorad::loractl

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "client/loractl/terminal.h"
+#include "client/priority_name.h"
 
 namespace lorad::loractl {
 
@@ -28,6 +29,8 @@ void RequestOptions::AddTo(CLI::App* app) {
   app->add_flag("--ignore-eos", ignore_eos, "Do not end at the model's end-of-sequence tokens");
   app->add_option("--cache-salt", cache_salt,
                   "Share cached prefixes only with requests of the same salt [none]");
+  app->add_option("--priority", priority, "How urgent: interactive, standard or batch [standard]")
+      ->check(CLI::IsMember(PriorityNames()));
   app->add_flag("--no-special-tokens", no_special_tokens,
                 "Do not add beginning-of-sequence and the like to the prompt");
 }
@@ -45,6 +48,7 @@ v1::GenerateRequest RequestOptions::Request(const std::string& adapter,
   request.mutable_stop_token_ids()->Add(stop_tokens.begin(), stop_tokens.end());
   request.set_ignore_eos(ignore_eos);
   request.set_cache_salt(cache_salt);
+  request.set_priority(PriorityNamed(priority));
   v1::SamplingParams* sampling = request.mutable_sampling();
   if (temperature) sampling->set_temperature(*temperature);
   if (top_k) sampling->set_top_k(*top_k);

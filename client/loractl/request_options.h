@@ -21,6 +21,7 @@ struct RequestOptions {
   std::vector<std::string> stop;  // with escapes
   std::vector<int> stop_tokens;
   std::string cache_salt;
+  std::string priority;
   bool ignore_eos = false;
   bool no_special_tokens = false;
 

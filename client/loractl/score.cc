@@ -7,13 +7,14 @@
 
 #include "client/loractl/json.h"
 #include "client/loractl/session.h"
+#include "client/priority_name.h"
 
 namespace lorad::loractl {
 namespace {
 
 struct ScoreOptions {
   std::vector<std::string> words;
-  std::string file, context, cache_salt;
+  std::string file, context, cache_salt, priority;
   std::vector<std::string> adapters;
   bool base = false;
   bool escapes = false;
@@ -42,6 +43,7 @@ ExitCode RunScore(const ScoreOptions& options, Session* session) {
   v1::ScoreRequest request;
   request.set_top_logprobs(options.top);
   request.set_cache_salt(options.cache_salt);
+  request.set_priority(PriorityNamed(options.priority));
   request.mutable_continuation()->set_text(options.escapes ? Unescape(*text) : *text);
   if (!options.context.empty()) {
     request.mutable_context()->set_text(options.escapes ? Unescape(options.context)
@@ -85,6 +87,10 @@ void AddScoreCommand(CLI::App* app, Session* session) {
   command->add_flag("--tokens", options->tokens, "Print each token");
   command->add_option("--cache-salt", options->cache_salt,
                       "Share cached prefixes only with requests of the same salt [none]");
+  command
+      ->add_option("--priority", options->priority,
+                   "How urgent: interactive, standard or batch [standard]")
+      ->check(CLI::IsMember(PriorityNames()));
   command->add_option("--top", options->top, "Print the N likeliest tokens at each position");
   command->footer(
       "Example: which adapter finds this answer likeliest?\n"

@@ -126,7 +126,7 @@ class ClientTest(unittest.TestCase):
 
     def test_every_call_speaks_for_the_tenant(self):
         self.client.generate("x")
-        self.client.score("x", cache_salt="pepper")
+        self.client.score("x", cache_salt="pepper", priority="batch")
         self.client.create_adapter("x", "/x")
         self.client.update_adapter("x", pinned=True)
         list(self.client.list_adapters())
@@ -140,6 +140,7 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(len(self.seen.tenants), 11)
         self.assertEqual(set(self.seen.tenants.values()), {"acme"})
         self.assertEqual(self.seen.requests["Score"].cache_salt, "pepper")
+        self.assertEqual(self.seen.requests["Score"].priority, 3)
         os.environ["LORAD_TENANT"] = "umbrella"
         try:
             with LoradClient(self.address) as client:
@@ -152,10 +153,14 @@ class ClientTest(unittest.TestCase):
             del os.environ["LORAD_TENANT"]
 
     def test_generate(self):
-        answer = self.client.generate("x", "pirate@3", cache_salt="pepper", max_tokens=4)
+        answer = self.client.generate("x", "pirate@3", cache_salt="pepper", max_tokens=4,
+                                      priority="interactive")
         self.assertEqual(answer.text, "one two")
         self.assertEqual(answer.finish.usage.cached_tokens, 5)
         self.assertEqual(self.seen.requests["Generate"].cache_salt, "pepper")
+        self.assertEqual(self.seen.requests["Generate"].priority, 1)
+        with self.assertRaises(ValueError):
+            self.client.generate("x", priority="urgent")
 
     def test_upload_ends_well_when_the_server_answers_early(self):
         with tempfile.TemporaryDirectory() as directory:

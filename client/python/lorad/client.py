@@ -87,6 +87,10 @@ def _settings(settings: Optional[Settings]) -> Optional[adapters_pb2.AdapterSett
     return adapters_pb2.AdapterSettings(**settings)
 
 
+def _priority(name: Optional[str]) -> int:
+    return inference_pb2.Priority.Value(f"PRIORITY_{(name or 'unspecified').upper()}")
+
+
 def _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, options):
     sampling = {name: options.pop(name) for name in _SAMPLING if options.get(name) is not None}
     bias = [inference_pb2.LogitBias(token_id=t, bias=b) for t, b in (logit_bias or {}).items()]
@@ -95,6 +99,7 @@ def _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, opt
         prompt=_input(prompt, add_special_tokens),
         sampling=inference_pb2.SamplingParams(logit_bias=bias, **sampling),
         stop=[stop] if isinstance(stop, str) else stop,
+        priority=_priority(options.pop("priority", None)),
         **{name: value for name, value in options.items() if value is not None})
 
 
@@ -139,8 +144,9 @@ class LoradClient:
 
         prompt: text or token ids. adapter: "" is the tenant's default adapter or the base model,
         "-" the base model. options: max_tokens, min_tokens, stop_token_ids, ignore_eos, logprobs,
-        include_prompt, request_id, cache_salt, and the sampling parameters temperature, top_k,
-        top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty.
+        include_prompt, request_id, cache_salt, priority ("interactive", "standard", "batch"), and
+        the sampling parameters temperature, top_k, top_p, min_p, seed, repetition_penalty,
+        presence_penalty, frequency_penalty.
         """
         request = _generate_request(prompt, adapter, stop, logit_bias, add_special_tokens, options)
         yield from self._stream(self._inference.Generate, request, timeout)
@@ -157,11 +163,12 @@ class LoradClient:
         return answer
 
     def score(self, continuation: Prompt, context: Prompt = "", adapter: str = "",
-              top_logprobs: int = 0, cache_salt: str = "",
+              top_logprobs: int = 0, cache_salt: str = "", priority: Optional[str] = None,
               timeout: Optional[float] = None) -> inference_pb2.ScoreResponse:
         """Log-probabilities of `continuation` after `context`."""
         request = inference_pb2.ScoreRequest(adapter=adapter, continuation=_input(continuation),
-                                             top_logprobs=top_logprobs, cache_salt=cache_salt)
+                                             top_logprobs=top_logprobs, cache_salt=cache_salt,
+                                             priority=_priority(priority))
         if len(context) > 0:
             request.context.CopyFrom(_input(context))
         return self._call(self._inference.Score, request, timeout)

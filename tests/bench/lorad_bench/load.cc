@@ -88,7 +88,11 @@ void Stream::OnMessage(const v1::GenerateResponse& message, Counters* counters) 
 class Run {
  public:
   Run(Client* client, const LoadOptions& options)
-      : client_(client), options_(options), random_(options.workload.seed) {}
+      : client_(client), options_(options), random_(options.workload.seed) {
+    if (options.deadline_s > 0) {
+      call_options_.timeout = std::chrono::milliseconds(std::lround(1e3 * options.deadline_s));
+    }
+  }
 
   absl::StatusOr<LoadResult> Closed();
   absl::StatusOr<LoadResult> Open();
@@ -110,6 +114,7 @@ class Run {
 
   Client* const client_;
   const LoadOptions& options_;
+  CallOptions call_options_;
   std::mt19937 random_;
   Counters counters_;
   Time window_begin_, window_end_;
@@ -136,6 +141,7 @@ void Run::Start(size_t client, const PlannedRequest& planned) {
     for (int& id : *ids) id = static_cast<int>(random_() % vocab);
   }
   request.set_max_tokens(planned.output_tokens);
+  request.set_priority(options_.priority);
   request.set_ignore_eos(true);
   request.mutable_sampling()->set_temperature(0);
 
@@ -158,7 +164,8 @@ void Run::Start(size_t client, const PlannedRequest& planned) {
              const std::lock_guard lock(mutex_);
              done_.push_back(s);
              changed_.notify_one();
-           }});
+           }},
+      call_options_);
 }
 
 std::unique_ptr<Stream> Run::NextDone(Time until) {

@@ -26,6 +26,8 @@ struct LoadOptions {
   int prompt_token = 0;  // prompts repeat this token, as S-LoRA's do
   int random_prompt_vocab =
       0;  // > 0: prompts are random ids below this instead (no two begin alike)
+  v1::Priority priority = v1::PRIORITY_UNSPECIFIED;  // of all requests
+  double deadline_s = 0;                             // of each request; 0: none
 };
 
 struct Percentiles {

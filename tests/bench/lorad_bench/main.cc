@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "client/error.h"
+#include "client/priority_name.h"
 #include "tests/bench/lorad_bench/load.h"
 #include "tests/bench/lorad_bench/report.h"
 #include "tests/bench/lorad_bench/synthetic_adapter.h"
@@ -30,6 +31,7 @@ constexpr char kFooter[] =
 struct Options {
   std::string address = kDefaultAddress;
   int connections = 4;
+  std::string tenant, priority;
   std::string json_path, prompts = "repeat", popularity = "power", prefix = "bench";
   std::vector<std::string> adapters;
   int synthetic = 0;
@@ -62,7 +64,9 @@ class Bench {
  public:
   explicit Bench(Options* options)
       : options_(*options),
-        client_({.address = options->address, .connections = options->connections}) {}
+        client_({.address = options->address,
+                 .connections = options->connections,
+                 .tenant = options->tenant}) {}
 
   absl::Status Run() {
     if (const auto status = Prepare(); !status.ok()) return status;
@@ -131,6 +135,7 @@ class Bench {
                                ParseRange(options_.output, "output", &load.workload.output)}) {
       if (!status.ok()) return status;
     }
+    load.priority = PriorityNamed(options_.priority);
     if (options_.popularity == "round-robin") load.popularity = Popularity::kRoundRobin;
     auto model = client_.GetModel();
     if (!model.ok()) return model.status();
@@ -216,6 +221,11 @@ void AddLoadOptions(CLI::App* app, Options* o) {
                   "repeat (one token) or random [repeat; scenario: random]")
       ->check(CLI::IsMember({"repeat", "random"}));
   app->add_option("--seed", w.seed, "[42]");
+  app->add_option("--priority", o->priority,
+                  "Of all requests: interactive, standard or batch [standard]")
+      ->check(CLI::IsMember(PriorityNames()));
+  app->add_option("--deadline", o->load.deadline_s,
+                  "Seconds after which a request is of no use [none]");
   app->add_option("--json", o->json_path, "Write the results to this file too");
 }
 
@@ -245,13 +255,15 @@ int Main(int argc, char** argv) {
   CLI::App app("Load generator for lorad.", "lorad-bench");
   std::string address = kDefaultAddress;
   int connections = 4;
-  std::string prefix = "bench";
+  std::string prefix = "bench", tenant;
   app.fallthrough();
   app.require_subcommand(1);
   app.footer(kFooter);
   app.add_option("--address", address, "Server, host:port [127.0.0.1:7433]")
       ->envname("LORAD_ADDRESS");
   app.add_option("--connections", connections, "TCP connections [4]")->check(CLI::Range(1, 64));
+  app.add_option("--tenant", tenant, "Tenant that the requests speak for [the operator]")
+      ->envname("LORAD_TENANT");
   app.add_option("--prefix", prefix, "Name of the synthetic adapters: PREFIX-0, ... [bench]");
   CLI::App* run_command =
       app.add_subcommand("run", "One workload: open loop (--rate) or closed (--clients)");
@@ -283,6 +295,7 @@ int Main(int argc, char** argv) {
   chosen->address = address;
   chosen->connections = connections;
   chosen->prefix = prefix;
+  chosen->tenant = tenant;
   for (int i = 0; i < argc; ++i) chosen->command += (i > 0 ? " " : "") + std::string(argv[i]);
   Bench bench(chosen);
   const absl::Status status = clean_command->parsed()      ? bench.Clean()

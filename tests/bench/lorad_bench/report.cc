@@ -63,6 +63,8 @@ Json HeaderJson(const ReportHeader& header, const LoadOptions& o) {
             {"input", {w.input.low, w.input.high}},
             {"output", {w.output.low, w.output.high}},
             {"prompts", o.random_prompt_vocab > 0 ? "random" : "repeated token"},
+            {"priority", v1::Priority_Name(o.priority)},
+            {"deadline_s", o.deadline_s},
             {"seed", w.seed}}}};
 }
 

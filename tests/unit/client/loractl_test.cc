@@ -150,6 +150,16 @@ TEST_F(LoractlTest, CacheSaltsGoWithRequestsAndCachedTokensAreShown) {
   EXPECT_THAT(score.out, AllOf(HasSubstr("CACHED"), HasSubstr("  5  ")));
 }
 
+TEST_F(LoractlTest, PrioritiesGoWithRequests) {
+  ASSERT_EQ(Run({"generate", "x", "--priority", "interactive"}).code, kOk);
+  ASSERT_EQ(Run({"generate", "x"}).code, kOk);
+  EXPECT_EQ(server_.inference.requests()[0].priority(), v1::PRIORITY_INTERACTIVE);
+  EXPECT_EQ(server_.inference.requests()[1].priority(), v1::PRIORITY_UNSPECIFIED);
+  ASSERT_EQ(Run({"score", "x", "--priority", "batch"}).code, kOk);
+  EXPECT_EQ(server_.inference.scored.priority(), v1::PRIORITY_BATCH);
+  EXPECT_EQ(Run({"generate", "x", "--priority", "urgent"}).code, kUsage);
+}
+
 TEST_F(LoractlTest, TopShowsHowOftenPrefixesHit) {
   server_.admin.stats.mutable_uptime()->set_seconds(10);
   server_.admin.stats.set_prompt_tokens_total(300);

@@ -176,11 +176,14 @@ TEST_F(PoolCommandTest, Tenants) {
   acme->set_max_adapters(10);
   acme->set_stored_bytes(5 << 20);
   acme->set_default_adapter("adapters/acme/foo");
-  server_.admin.tenants.add_tenants()->set_name("umbrella");
+  acme->set_weight(2.5);
+  v1::Tenant* umbrella = server_.admin.tenants.add_tenants();
+  umbrella->set_name("umbrella");
+  umbrella->set_weight(1);
   EXPECT_EQ(Run({"tenants"}).out,
-            "TENANT    ADAPTERS   STORED  DEFAULT ADAPTER\n"
-            "acme       3 of 10  5.0 MiB  acme/foo\n"
-            "umbrella         0      0 B  -\n");
+            "TENANT    WEIGHT  ADAPTERS   STORED  DEFAULT ADAPTER\n"
+            "acme         2.5   3 of 10  5.0 MiB  acme/foo\n"
+            "umbrella       1         0      0 B  -\n");
   EXPECT_THAT(Run({"tenants", "--json"}).out, HasSubstr(R"("max_adapters":10)"));
 }
 
