@@ -24,6 +24,6 @@ forbid "client uses proto only" '#include "(kernels|memory|model|scheduler|serve
 forbid "no parent-relative includes" '#include "\.\./' $(sources '*')
 edge=$(sources server | grep -vE 'server/(inference_service|adapters_service|admin_service|adapter_reply|pool_reply|upload_call|watch_call|caller|status_conversion|request_parsing|model_facts|reply|daemon)\.')
 forbid "protobuf and gRPC stay in the service files" '\.pb\.h|#include <grpc' $edge $(sources kernels memory model scheduler)
-forbid "CUDA headers stay in kernels/cuda" '#include [<"](cuda|cublas|nccl)' $(sources '*' | grep -v '^kernels/cuda/')
+forbid "CUDA headers stay in kernels/cuda" '#include [<"](cuda|cublas|nccl)' $(sources '*' | grep -vE '^(kernels/cuda|tests/unit/kernels/cuda_device)/')
 forbid "only kernels/cuda/gpu.h knows a file of the tests" '#include "tests/' $(sources '*' | grep -vE '^(tests/|kernels/cuda/gpu\.h$)')
 exit $bad
