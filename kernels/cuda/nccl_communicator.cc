@@ -8,7 +8,6 @@
 #include "fmt/format.h"
 #include "kernels/cuda/exchange_ops.h"
 #include "memory/base/check.h"
-#include "memory/base/status_macros.h"
 
 namespace lorad::kernels::cuda {
 
@@ -172,15 +171,3 @@ void NcclCommunicator::Run(Stream stream, const Transfer& t) {
 }
 
 }  // namespace lorad::kernels::cuda
-
-namespace lorad::kernels {
-
-absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> NewCudaCommunicators(
-    std::span<Backend* const> ranks) {
-  LORAD_ASSIGN_OR_RETURN(const cuda::NcclApi api, cuda::LoadNcclApi());
-  std::vector<cuda::CudaBackend*> backends;
-  for (Backend* rank : ranks) backends.push_back(static_cast<cuda::CudaBackend*>(rank));
-  return cuda::NcclCommunicator::Connect(api, backends);
-}
-
-}  // namespace lorad::kernels

@@ -1,10 +1,14 @@
-// NewCudaBackend: the backend on a real device.
+// NewCudaBackend and NewCudaCommunicators: on real devices.
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/communicator.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lt_api.h"
+#include "kernels/cuda/nccl_api.h"
+#include "kernels/cuda/nccl_communicator.h"
 #include "kernels/cuda/runtime.h"
 #include "memory/base/status_macros.h"
 
@@ -25,6 +29,14 @@ absl::StatusOr<std::unique_ptr<Backend>> NewCudaBackend(const CudaOptions& optio
     }
   }
   return cuda::CudaBackend::Create(std::move(runtime), own);
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> NewCudaCommunicators(
+    std::span<Backend* const> ranks) {
+  LORAD_ASSIGN_OR_RETURN(const cuda::NcclApi api, cuda::LoadNcclApi());
+  std::vector<cuda::CudaBackend*> backends;
+  for (Backend* rank : ranks) backends.push_back(static_cast<cuda::CudaBackend*>(rank));
+  return cuda::NcclCommunicator::Connect(api, backends);
 }
 
 }  // namespace lorad::kernels

@@ -54,7 +54,7 @@ class Runtime {
   // Device memory, zeroed, 256-byte aligned at least. ResourceExhausted.
   virtual absl::StatusOr<void*> AllocateDevice(size_t bytes) = 0;
   virtual void FreeDevice(void* memory) = 0;  // waits for all work
-  // Host memory that copies may read and write while the caller goes on (pinned).
+  // Host memory that copies of any device may read and write while the caller goes on (pinned).
   // ResourceExhausted.
   virtual absl::StatusOr<void*> AllocateHost(size_t bytes) = 0;
   virtual void FreeHost(void* memory) = 0;

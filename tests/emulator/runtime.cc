@@ -35,6 +35,37 @@ bool IsAddress(uint64_t word) {
   return mincore(reinterpret_cast<void*>(word / 4096 * 4096), 1, &resident) == 0;
 }
 
+// Pinned memory of all runtimes: as CUDA's portable one, any device may use it.
+class PinnedMemory {
+ public:
+  void Add(const void* block, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    blocks_.emplace(static_cast<const std::byte*>(block), bytes);
+  }
+  void Remove(const void* block) {
+    const std::lock_guard lock(mutex_);
+    blocks_.erase(static_cast<const std::byte*>(block));
+  }
+  // Whether [at, at + bytes) lies in one block.
+  bool Holds(const void* at, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto* const byte = static_cast<const std::byte*>(at);
+    auto block = blocks_.upper_bound(byte);
+    if (block == blocks_.begin()) return false;
+    --block;
+    const auto offset = static_cast<size_t>(byte - block->first);
+    return offset <= block->second && bytes <= block->second - offset;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<const std::byte*, size_t> blocks_;
+};
+PinnedMemory& Pinned() {
+  static auto* const pinned = new PinnedMemory;  // outlives every runtime
+  return *pinned;
+}
+
 }  // namespace
 
 DeviceFacts EmulatedDevice() {
@@ -121,6 +152,7 @@ absl::StatusOr<void*> EmulatedRuntime::AllocateHost(size_t bytes) {
   std::memset(memory, 0xff, bytes);
   host_.emplace(static_cast<const std::byte*>(memory), bytes);
   host_used_ += bytes;
+  Pinned().Add(memory, bytes);
   return memory;
 }
 
@@ -132,16 +164,8 @@ void EmulatedRuntime::FreeHost(void* memory) {
   if (found == host_.end()) Die("FreeHost of what AllocateHost did not give");
   host_used_ -= found->second;
   host_.erase(found);
+  Pinned().Remove(memory);
   std::free(memory);
-}
-
-bool EmulatedRuntime::HoldsHost(const void* at, size_t bytes) const {
-  const auto* const byte = static_cast<const std::byte*>(at);
-  auto block = host_.upper_bound(byte);
-  if (block == host_.begin()) return false;
-  --block;
-  const auto offset = static_cast<size_t>(byte - block->first);
-  return offset <= block->second && bytes <= block->second - offset;
 }
 
 // --- What may be asked ---
@@ -158,7 +182,7 @@ EmulatedRuntime::EventState& EmulatedRuntime::At(Event event) {
 }
 
 void EmulatedRuntime::CheckBlock(const void* at, size_t bytes, const char* what) const {
-  if (!device_.Holds(at, bytes) && !HoldsHost(at, bytes)) {
+  if (!device_.Holds(at, bytes) && !Pinned().Holds(at, bytes)) {
     Die("is not inside one block of device or pinned memory:", what);
   }
 }
@@ -168,7 +192,7 @@ void EmulatedRuntime::CheckArgs(const Work& work) const {
     uint64_t word;
     std::memcpy(&word, work.args.data() + i, 8);
     const void* const at = reinterpret_cast<const void*>(word);
-    if (IsAddress(word) && !device_.Holds(at, 0) && !HoldsHost(at, 0)) {
+    if (IsAddress(word) && !device_.Holds(at, 0) && !Pinned().Holds(at, 0)) {
       Die("an argument points to memory that the device has not:", work.kernel.name);
     }
   }

@@ -117,7 +117,6 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
 
   StreamState& At(kernels::cuda::Stream stream);
   EventState& At(kernels::cuda::Event event);
-  bool HoldsHost(const void* at, size_t bytes) const;
   void CheckBlock(const void* at, size_t bytes, const char* what) const;
   void CheckArgs(const Work& work) const;
   void CheckNotCapturing(const char* call) const;
@@ -136,7 +135,7 @@ class EmulatedRuntime final : public kernels::cuda::Runtime {
   RuntimeCounts counts_;
   std::mt19937_64 random_;
   DeviceMemory device_;
-  std::map<const std::byte*, size_t> host_;
+  std::map<const std::byte*, size_t> host_;  // this runtime's own
   size_t host_used_ = 0;
   std::deque<StreamState> streams_;  // stream i is number i + 1
   std::map<int, EventState> events_;

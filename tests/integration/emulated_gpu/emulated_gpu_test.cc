@@ -43,5 +43,29 @@ TEST(EmulatedGpuTest, AdaptersInOneCrowdDoTheirTasks) {
   EXPECT_EQ(daemon.Terminate().code, 0);
 }
 
+// Two devices: adapters are staged and copied share by share, tokens drawn on both.
+TEST(EmulatedGpuTest, TwoDevicesServeTheModelTogether) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.StartWithDemo({"--tensor-parallel", "2"}));
+  Client client({.address = daemon.address()});
+  const auto model = client.GetModel();
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(model->tensor_parallel_ranks(), 2);
+  std::vector<EvalCase> cases;
+  for (const char* adapter : {"arith", "sort"}) {
+    for (const EvalCase& c : LoadEval(adapter, 2)) cases.push_back(c);
+  }
+  std::vector<v1::GenerateRequest> requests;
+  for (const EvalCase& c : cases) requests.push_back(GreedyRequest(c.adapter, c.prompt, 24));
+  const std::vector<Answer> answers = AskAll(&client, requests, 4);
+  int right = 0;
+  for (size_t i = 0; i < cases.size(); ++i) {
+    ASSERT_TRUE(answers[i].status.ok()) << answers[i].status;
+    right += answers[i].text == cases[i].expected;
+  }
+  EXPECT_GE(right, static_cast<int>(cases.size()) - 1);
+  EXPECT_EQ(daemon.Terminate().code, 0);
+}
+
 }  // namespace
 }  // namespace lorad::integration

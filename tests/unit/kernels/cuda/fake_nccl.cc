@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "kernels/cuda/gpu.h"
@@ -26,26 +28,60 @@ struct World {
   std::vector<std::unique_ptr<Comm>> comms;
   std::atomic<int> open = 0;
   std::atomic<bool> fail_gather = false, fail_init = false;
+  std::vector<std::thread> drivers;  // by rank
 
   std::mutex mutex;
   std::condition_variable changed;
   // Guarded by mutex.
-  bool broken = false;
+  bool broken = false, closing = false;
   int exchanges = 0;
-  int arrived = 0;
   int meeting = 0;
+  int waiting = 0;
+  std::vector<bool> here;       // by rank: in this meeting
+  std::vector<Stream> streams;  // by rank: where its last exchange was launched
   std::vector<std::vector<std::vector<float>>> mail;  // [from][to]
 
   // Waits for all ranks; false: the group is broken.
-  bool Meet(std::unique_lock<std::mutex>& lock) {
+  bool Meet(std::unique_lock<std::mutex>& lock, size_t self) {
     const int now = meeting;
-    if (++arrived == static_cast<int>(comms.size())) {
-      arrived = 0;
+    here[self] = true;
+    if (std::ranges::find(here, false) == here.end()) {
+      here.assign(here.size(), false);
       ++meeting;
       changed.notify_all();
+      return !broken;
     }
+    ++waiting;
+    changed.notify_all();
     changed.wait(lock, [&] { return broken || meeting != now; });
+    --waiting;
     return !broken;
+  }
+
+  // Runs what is queued on a rank's stream whenever others wait for it.
+  void Drive(size_t rank) {
+    std::unique_lock lock(mutex);
+    while (true) {
+      changed.wait(lock, [&] { return closing || (waiting > 0 && !here[rank] && !broken); });
+      if (closing) return;
+      const Stream stream = streams[rank];
+      lock.unlock();
+      if (stream.id != 0) devices[rank]->Synchronize(stream).IgnoreError();
+      lock.lock();
+      // If it is still not here its host has not come so far.
+      if (!here[rank]) changed.wait_for(lock, std::chrono::milliseconds(1));
+    }
+  }
+
+  void Close() {
+    if (--open > 0) return;
+    {
+      const std::lock_guard lock(mutex);
+      closing = true;
+    }
+    changed.notify_all();
+    for (std::thread& driver : drivers) driver.join();
+    drivers.clear();
   }
 };
 World* world = nullptr;
@@ -66,13 +102,13 @@ void Exchange(ExchangeArgs args) {
   for (size_t peer = 0; peer < static_cast<size_t>(args.ranks); ++peer) {
     world->mail[self][peer].assign(args.from[peer], args.from[peer] + args.count);
   }
-  if (world->broken || !world->Meet(lock)) return;
+  if (world->broken || !world->Meet(lock, self)) return;
   for (size_t peer = 0; peer < static_cast<size_t>(args.ranks); ++peer) {
     const std::vector<float>& letter = world->mail[peer][self];
     LORAD_CHECK(letter.size() == args.count);
     std::copy(letter.begin(), letter.end(), args.to[peer]);
   }
-  world->Meet(lock);
+  world->Meet(lock, self);
 }
 const KernelRef kExchange = MakeKernel("fake_nccl", &Exchange, 32);
 
@@ -87,11 +123,12 @@ ExchangeArgs ArgsOf(NcclComm comm, size_t count) {
 }
 
 void LaunchOn(void* stream, const ExchangeArgs& args) {
+  const Stream on = {static_cast<int>(reinterpret_cast<intptr_t>(stream))};
   {
     const std::lock_guard lock(world->mutex);
     LORAD_CHECK(!world->broken);  // what was aborted is gone
+    world->streams[static_cast<size_t>(args.rank)] = on;
   }
-  const Stream on = {static_cast<int>(reinterpret_cast<intptr_t>(stream))};
   world->devices[static_cast<size_t>(args.rank)]->Launch(on, kExchange, {.x = 1}, &args);
 }
 
@@ -105,19 +142,26 @@ int InitAll(NcclComm* comms, int count, const int* devices) {
   world->open = count;
   const auto size = static_cast<size_t>(count);
   world->mail.assign(size, std::vector<std::vector<float>>(size));
+  world->here.assign(size, false);
+  world->streams.assign(size, Stream{});
+  for (size_t rank = 0; rank < size; ++rank) {
+    world->drivers.emplace_back([rank] { world->Drive(rank); });
+  }
   return kNcclSuccess;
 }
 
 int Destroy(NcclComm) {
-  --world->open;
+  world->Close();
   return kNcclSuccess;
 }
 
 int Abort(NcclComm) {
-  --world->open;
-  const std::lock_guard lock(world->mutex);
-  world->broken = true;
+  {
+    const std::lock_guard lock(world->mutex);
+    world->broken = true;
+  }
   world->changed.notify_all();
+  world->Close();
   return kNcclSuccess;
 }
 

@@ -1,6 +1,7 @@
 // FakeNccl: NCCL's functions over emulated devices. An exchange is a kernel on the rank's stream
-// whose one working thread waits for the other ranks' kernels, so streams must be driven by a
-// thread each, as devices are.
+// whose one working thread waits for the other ranks' kernels. Emulated streams run only when
+// somebody waits for them, so while a rank waits in an exchange, threads of the fake drive the
+// others' streams.
 #pragma once
 
 #include <vector>
@@ -12,7 +13,8 @@ namespace lorad::kernels::cuda {
 
 class FakeNccl {
  public:
-  // `devices[i]` is the device with number i. One at a time; outlives what uses its functions.
+  // `devices[i]` is the device with number i. One at a time, with one group; outlives what uses its
+  // functions.
   explicit FakeNccl(std::vector<Runtime*> devices);
   ~FakeNccl();
 
