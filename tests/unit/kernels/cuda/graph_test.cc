@@ -85,7 +85,7 @@ class RandomMix {
 };
 
 TEST_F(StepTest, ReplayedMixesEqualEagerOnes) {
-  const int steps = Fit(2000, 250);
+  const int steps = Fit(2000, 100);
   DecoderRig eager({.seed = 1, .graphs = 0}), replayed({.seed = 2}), few({.seed = 3, .graphs = 2});
   RandomMix mixes[] = {{eager, 5}, {replayed, 5}, {few, 5}};
   for (int step = 0; step < steps; ++step) {
