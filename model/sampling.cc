@@ -376,7 +376,9 @@ void Sampler::Adjust(bool masks_stop, std::span<float> logits) const {
 
 void Sampler::Accept(TokenId token) {
   LORAD_CHECK(token >= 0 && token < vocab_size_);
-  ++output_counts_[token];
+  const bool penalises = params_.presence_penalty != 0 || params_.frequency_penalty != 0 ||
+                         params_.repetition_penalty != 1.0f;
+  if (penalises) ++output_counts_[token];
 }
 
 }  // namespace lorad

@@ -34,6 +34,7 @@ Engine::Engine(Parts parts, EngineOptions options)
 Engine::~Engine() { Stop(); }
 
 void Engine::Start() {
+  notifier_.Start();
   thread_ = std::thread([this] { Run(); });
 }
 

@@ -131,9 +131,11 @@ void Engine::FailWaitingFor(AdapterVersionId adapter, const absl::Status& status
 }
 
 void Engine::FailAll(const absl::Status& status) {
-  std::vector<Sequence*> all;
-  for (auto& [id, s] : sequences_) all.push_back(s);
-  for (Sequence* s : all) Finish(*s, status, FinishReason::kLength);
+  const auto fail = [&](const std::unique_ptr<Sequence>& s) {
+    if (!s->finished) Finish(*s, status, FinishReason::kLength);
+  };
+  std::for_each(running_.begin(), running_.end(), fail);
+  std::for_each(waiting_.begin(), waiting_.end(), fail);
 }
 
 void Engine::BreakDevice(const absl::Status& status) {

@@ -37,21 +37,22 @@ bool Engine::Step() {
   return submitted || advanced;
 }
 
+// In the order of the lists, so that equal runs end alike.
 void Engine::Expire() {
-  for (auto& [id, s] : sequences_) {
-    if (s->running) {
-      if (!s->request->stream->full()) {
-        s->paused_since = TimePoint::max();
-      } else if (s->paused_since == TimePoint::max()) {
-        s->paused_since = now_;
-      }
+  const auto end_if_late = [this](Sequence& s) {
+    if (s.finished) return;
+    absl::Status why = WhyEnd(s);
+    if (!why.ok()) Finish(s, std::move(why), FinishReason::kLength);
+  };
+  for (const auto& s : running_) {
+    if (!s->request->stream->full()) {
+      s->paused_since = TimePoint::max();
+    } else if (s->paused_since == TimePoint::max()) {
+      s->paused_since = now_;
     }
+    end_if_late(*s);
   }
-  std::vector<Sequence*> late;
-  for (auto& [id, s] : sequences_) {
-    if (!WhyEnd(*s).ok()) late.push_back(s);
-  }
-  for (Sequence* s : late) Finish(*s, WhyEnd(*s), FinishReason::kLength);
+  for (const auto& s : waiting_) end_if_late(*s);
   RemoveFinished();
 }
 

@@ -44,9 +44,12 @@ void TokenStream::Notify() {
   if (listener) listener();
 }
 
-StreamNotifier::StreamNotifier() : thread_([this] { Run(); }) {}
+void StreamNotifier::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
 
 StreamNotifier::~StreamNotifier() {
+  if (!thread_.joinable()) return;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -57,6 +60,11 @@ StreamNotifier::~StreamNotifier() {
 
 void StreamNotifier::Post(std::vector<std::shared_ptr<TokenStream>>* streams) {
   if (streams->empty()) return;
+  if (!thread_.joinable()) {
+    for (const auto& stream : *streams) stream->Notify();
+    streams->clear();
+    return;
+  }
   {
     std::lock_guard lock(mutex_);
     pending_.insert(pending_.end(), std::move_iterator(streams->begin()),

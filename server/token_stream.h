@@ -87,14 +87,16 @@ class TokenStream {
 };
 
 // A thread that calls the listeners of streams that a step wrote to, so that the engine's thread
-// wakes one thread a step and spends no time in the transport.
+// wakes one thread a step and spends no time in the transport. Until it is started the caller of
+// Post calls them itself: whoever steps an engine by hand has everything on one thread.
 class StreamNotifier {
  public:
-  StreamNotifier();
+  StreamNotifier() = default;
   ~StreamNotifier();
   StreamNotifier(const StreamNotifier&) = delete;
   StreamNotifier& operator=(const StreamNotifier&) = delete;
 
+  void Start();
   // Engine's thread. Empties `streams`.
   void Post(std::vector<std::shared_ptr<TokenStream>>* streams);
 

@@ -224,6 +224,27 @@ TEST_P(EngineTest, DeadlinesEndWaitingAndRunningRequests) {
   EXPECT_THAT(unhurried.tokens, SizeIs(30));
 }
 
+// Whoever steps by hand, as the simulator does, has it all on one thread and the same each time.
+TEST_P(EngineTest, SteppedByHandItNotifiesInOrderOfArrival) {
+  EngineFixture f(50);
+  const TimePoint soon = f.clock.Now() + std::chrono::milliseconds(10);
+  std::vector<Handle> handles;
+  std::vector<size_t> notified, expected;
+  for (size_t i = 0; i < 10; ++i) {
+    // Those that run and those that wait.
+    handles.push_back(i < 5 ? f.Submit({.max_tokens = 100, .deadline = soon})
+                            : f.Submit({.adapter = FakeAdapter(i, 3), .deadline = soon}));
+    expected.push_back(i);
+  }
+  f.engine->Step();
+  for (size_t i = 0; i < handles.size(); ++i) {
+    handles[i].stream->SetListener([&notified, i] { notified.push_back(i); });
+  }
+  f.clock.Advance(std::chrono::milliseconds(20));
+  f.engine->Step();
+  EXPECT_EQ(notified, expected);
+}
+
 TEST_P(EngineTest, SlowReaderIsPausedThenEndedAndStopsNobody) {
   EngineFixture f(80, [](EngineOptions* o) { o->slow_reader_timeout = std::chrono::seconds(5); });
   Handle slow = f.Submit({.max_tokens = 100, .capacity = 4});
