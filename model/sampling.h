@@ -71,7 +71,7 @@ class Sampler {
   SamplingParams params_;
   int vocab_size_;
   std::unordered_map<TokenId, int> output_counts_;  // only if a penalty is set
-  std::vector<TokenId> prompt_tokens_;  // distinct, only if a repetition penalty is set
+  std::vector<TokenId> prompt_tokens_;              // distinct, only if a repetition penalty is set
 };
 
 }  // namespace lorad

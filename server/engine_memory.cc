@@ -102,6 +102,7 @@ void Engine::Admit(RequestId id) {
     }
   }
   waiting_count_.fetch_sub(1);
+  if (parts_.observer != nullptr) parts_.observer->OnAdmit(*s->request);
   auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
                                 [](RequestId i, const auto& r) { return i < r->id; });
   running_.insert(place, std::move(s));

@@ -48,6 +48,8 @@ class EngineObserver {
   virtual void OnGauges(const GaugeReport&) {}  // a step
   virtual void OnInterToken(std::span<const double>) {
   }  // a step: seconds between tokens of each decoding sequence
+  // It got its place in the batch; again after a preemption.
+  virtual void OnAdmit(const GenerationRequest&) {}
   virtual void OnFirstToken(Duration /*queue*/, Duration /*ttft*/) {}
   virtual void OnFinish(const GenerationRequest&, const StreamEnd&) {}
   virtual void OnAdapterLoad(const AdapterVersion&, Duration, const absl::Status&) {}

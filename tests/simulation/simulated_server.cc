@@ -1,0 +1,288 @@
+#include "tests/simulation/simulated_server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/simulation/token_chain.h"
+
+namespace lorad::sim {
+namespace {
+
+// How often Engine::WaitForWork looks at what nobody announces.
+constexpr auto kPollWaiting = std::chrono::milliseconds(20);
+constexpr auto kPollRunning = std::chrono::milliseconds(2);
+
+Outcome OutcomeOf(const StreamEnd& end) {
+  switch (end.status.code()) {
+    case absl::StatusCode::kOk:
+      return Outcome::kFinished;
+    case absl::StatusCode::kCancelled:
+      return Outcome::kCancelled;
+    case absl::StatusCode::kDeadlineExceeded:
+      return Outcome::kDeadline;
+    case absl::StatusCode::kResourceExhausted:
+      return Outcome::kRefused;
+    default:
+      return Outcome::kFailed;
+  }
+}
+
+EngineOptions Completed(const ServerOptions& o, uint32_t pages) {
+  EngineOptions engine = o.engine;
+  engine.policy.page_tokens = o.cost.page_tokens;
+  engine.vocab_size = kSimVocab;
+  if (engine.max_model_len == 0) {
+    engine.max_model_len = static_cast<int>(pages) * o.cost.page_tokens;
+  }
+  return engine;
+}
+
+ServerOptions WithPages(ServerOptions options) {
+  if (options.pages == 0) options.pages = options.cost.pages;
+  options.engine = Completed(options, options.pages);
+  return options;
+}
+
+}  // namespace
+
+SimulatedServer::SimulatedServer(const ServerOptions& options,
+                                 const std::vector<SimRequest>* requests, int number, int adapters,
+                                 std::vector<double> weights, int tenants,
+                                 Measurements* measurements)
+    : options_(WithPages(options)),
+      requests_(*requests),
+      number_(number),
+      measurements_(measurements),
+      pool_(options_.pages, options_.cost.page_bytes,
+            {.page_tokens = options_.cost.page_tokens, .prefix_cache = options_.prefix_cache}),
+      executor_(options_.cost, &clock_, options_.pages, adapters),
+      loads_(options_.cost, &clock_, &executor_, options_.fail_every),
+      invariants_(options_.engine.policy, &pool_),
+      fairness_(static_cast<size_t>(tenants), std::move(weights)),
+      versions_(static_cast<size_t>(adapters)) {
+  for (int t = 0; t < tenants; ++t) tenants_.push_back(fmt::format("t{}", t));
+  engine_ = std::make_unique<Engine>(
+      Engine::Parts{.executor = &executor_,
+                    .pool = &pool_,
+                    .tokenizer = nullptr,
+                    .observer = this,
+                    .clock = &clock_,
+                    .load_adapter =
+                        [this](auto version, auto pages, auto done) {
+                          loads_.Start(std::move(version), std::move(pages), std::move(done));
+                        }},
+      options_.engine);
+}
+
+SimulatedServer::~SimulatedServer() = default;
+
+uint64_t SimulatedServer::Scramble(uint64_t x) { return sim::Scramble(x); }
+
+std::unique_ptr<GenerationRequest> SimulatedServer::Build(size_t request, Open* open) const {
+  const SimRequest& r = requests_[request];
+  auto made = std::make_unique<GenerationRequest>();
+  made->prompt.resize(static_cast<size_t>(r.prompt_tokens));
+  // Texts: one system prompt for each adapter, then one for each request.
+  const auto system = static_cast<uint64_t>(r.adapter + 1);
+  for (int i = 0; i < r.prompt_tokens; ++i) {
+    made->prompt[static_cast<size_t>(i)] =
+        i < r.shared_tokens ? TextToken(system, i) : TextToken((uint64_t{1} << 40) + request, i);
+  }
+  made->sampling.seed = SeedFor(request, r.output_tokens);
+  made->sampling.temperature = 0;
+  made->sampling.stop_tokens = {kSimStop};
+  made->max_tokens = std::max(r.max_tokens, r.output_tokens);
+  made->want_text = false;
+  made->tenant = tenants_[static_cast<size_t>(r.tenant)];
+  made->priority = r.priority;
+  made->arrival = At(r.start_s);
+  if (r.deadline_s != kNever) made->deadline = At(r.deadline_s);
+  made->stream = open->stream =
+      std::make_shared<TokenStream>(static_cast<size_t>(made->max_tokens) + 2);
+  open->chain = ChainStart(static_cast<AdapterVersionId>(r.adapter + 1));
+  for (TokenId token : made->prompt) open->chain = ChainNext(open->chain, token);
+  return made;
+}
+
+void SimulatedServer::Submit(size_t request) {
+  const SimRequest& r = requests_[request];
+  if (!next_.has_value() || *next_ > At(r.start_s)) next_ = std::max(clock_.Now(), At(r.start_s));
+  Open& open = open_[request];
+  open.request = request;
+  auto made = Build(request, &open);
+  if (r.adapter >= 0) {
+    auto& version = versions_[static_cast<size_t>(r.adapter)];
+    if (version == nullptr) {
+      const int rank = options_.ranks[static_cast<size_t>(r.adapter) % options_.ranks.size()];
+      version = std::make_shared<AdapterVersion>();
+      version->id = static_cast<AdapterVersionId>(r.adapter + 1);
+      version->name = fmt::format("a{}", r.adapter);
+      version->version = 1;
+      version->image_bytes = options_.cost.AdapterBytes(rank);
+      version->pages = options_.cost.AdapterPages(rank);
+    }
+    made->adapters.push_back({.version = version, .weight = 1.0f});
+  }
+  open.stream->SetListener([this, place = &open] { ready_.push_back(place); });
+  const absl::StatusOr<RequestId> id = engine_->Submit(std::move(made));
+  RequestRecord& record = measurements_->record(request);
+  record.server = static_cast<int16_t>(number_);
+  Note(request * 4 + (id.ok() ? 0 : 1));
+  if (!id.ok()) {
+    record.outcome = id.status().code() == absl::StatusCode::kResourceExhausted ? Outcome::kRefused
+                                                                                : Outcome::kFailed;
+    open_.erase(request);
+    return;
+  }
+  open.id = *id;
+  fairness_.AddWaiting(r.tenant, 1);
+  totals_.most_waiting = std::max(totals_.most_waiting, engine_->waiting());
+}
+
+void SimulatedServer::Cancel(size_t request) {
+  const auto open = open_.find(request);
+  if (open == open_.end()) return;
+  Note(request * 4 + 2);
+  engine_->Cancel(open->second.id);
+  const TimePoint when = At(requests_[request].cancel_s);
+  if (!next_.has_value() || *next_ > when) next_ = std::max(clock_.Now(), when);
+}
+
+absl::Status SimulatedServer::Step() {
+  clock_.AdvanceTo(*next_);
+  loads_.Complete();
+  const bool ran = engine_->Step();
+  for (Open* open : std::exchange(ready_, {})) Drain(open);
+  next_ = ran ? std::optional(clock_.Now()) : IdleUntil();
+  absl::Status status = CheckAll(ran);
+  if (status.ok()) return status;
+  return absl::InternalError(fmt::format("{}, on server {} in its step {} at {:.6f} s",
+                                         std::string(status.message()), number_, engine_steps_,
+                                         SecondsAt(clock_.Now())));
+}
+
+std::optional<TimePoint> SimulatedServer::IdleUntil() const {
+  std::optional<TimePoint> until = loads_.next();
+  if (engine_->unfinished() > 0) {
+    const TimePoint poll =
+        clock_.Now() + (engine_->waiting() < engine_->unfinished() ? kPollRunning : kPollWaiting);
+    until = std::min(until.value_or(poll), poll);
+  }
+  return until;
+}
+
+absl::Status SimulatedServer::CheckAll(bool ran) {
+  ++engine_steps_;
+  if (!fault_.empty()) return absl::InternalError(fault_);
+  absl::Status status = invariants_.Check(
+      {.ran = ran, .loads = loads_.next().has_value(), .unfinished = engine_->unfinished()},
+      executor_);
+  if (!status.ok()) return status;
+  const int every = options_.validate_every;
+  if (every > 0 && engine_steps_ % static_cast<uint64_t>(every) == 0) {
+    return engine_->ValidateBooks();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SimulatedServer::CheckDrained() const {
+  if (!open_.empty()) {
+    return absl::InternalError(fmt::format("I3: request {} has not ended", open_.begin()->first));
+  }
+  if (absl::Status status = engine_->ValidateBooks(); !status.ok()) return status;
+  return invariants_.CheckDrained();
+}
+
+void SimulatedServer::Drain(Open* open) {
+  bool ended = false;
+  for (StreamEvent& event : open->stream->Take()) {
+    if (ended) Fault(fmt::format("I3: something follows the end of request {}", open->request));
+    if (event.token.has_value()) Accept(open, event.token->token);
+    if (!event.end.has_value()) continue;
+    ended = true;
+    End(open, *event.end);
+  }
+  if (!ended) return;
+  open->stream->SetListener(nullptr);
+  open_.erase(open->request);
+}
+
+void SimulatedServer::Accept(Open* open, TokenId token) {
+  const SimRequest& r = requests_[open->request];
+  const TimePoint now = clock_.Now();
+  if (open->tokens++ == 0) {
+    open->first = now;
+  } else {
+    const double gap = Seconds(now - open->last);
+    open->longest_gap = std::max(open->longest_gap, gap);
+    measurements_->AddGap(gap);
+  }
+  open->last = now;
+  Note(open->request * 4 + 3 + (static_cast<uint64_t>(token) << 40));
+  measurements_->AddService(r.tenant, now, 0, 1);
+  fairness_.AddService(r.tenant, 0, 1);
+  const TokenId expected = open->tokens == r.output_tokens ? kSimStop : TokenAfter(open->chain);
+  if (options_.check_outputs && token != expected) {
+    Fault(fmt::format("I9: token {} of request {} is {} instead of {}", open->tokens, open->request,
+                      token, expected));
+  }
+  open->chain = ChainNext(open->chain, token);
+}
+
+void SimulatedServer::End(Open* open, const StreamEnd& end) {
+  const SimRequest& r = requests_[open->request];
+  RequestRecord& record = measurements_->record(open->request);
+  if (record.outcome != Outcome::kPending) {
+    Fault(fmt::format("I3: request {} ends twice", open->request));
+  }
+  if (!open->admitted) fairness_.AddWaiting(r.tenant, -1);
+  record.outcome = OutcomeOf(end);
+  record.output_tokens = end.usage.output_tokens;
+  record.cached_tokens = end.usage.cached_tokens;
+  record.preemptions = end.timings.preemptions;
+  record.queue_s = static_cast<float>(Seconds(end.timings.queue));
+  record.total_s = static_cast<float>(SecondsAt(clock_.Now()) - r.start_s);
+  if (open->tokens > 0) record.ttft_s = static_cast<float>(SecondsAt(open->first) - r.start_s);
+  if (open->tokens > 1) {
+    record.gap_mean_s = static_cast<float>(Seconds(open->last - open->first) / (open->tokens - 1));
+    record.gap_max_s = static_cast<float>(open->longest_gap);
+  }
+  if (record.outcome == Outcome::kFinished && open->tokens != r.output_tokens) {
+    Fault(fmt::format("I9: request {} finished with {} tokens instead of {}", open->request,
+                      open->tokens, r.output_tokens));
+  }
+  Note(open->request * 8 + static_cast<uint64_t>(record.outcome));
+  Note(static_cast<uint64_t>(clock_.Now().time_since_epoch().count()));
+}
+
+void SimulatedServer::Fault(std::string what) {
+  if (fault_.empty()) fault_ = std::move(what);
+}
+
+void SimulatedServer::OnStep(const StepReport& report) {
+  ++totals_.steps;
+  totals_.preemptions += static_cast<uint64_t>(report.preemptions);
+  totals_.queried_tokens += static_cast<uint64_t>(report.queried_tokens);
+  totals_.cached_tokens += static_cast<uint64_t>(report.cached_tokens);
+  totals_.batch += static_cast<uint64_t>(report.sequences);
+  totals_.adapters += static_cast<uint64_t>(report.adapters);
+}
+
+void SimulatedServer::OnAdmit(const GenerationRequest& request) {
+  const size_t index = RequestOf(request.sampling.seed);
+  Open& open = open_.at(index);
+  if (std::exchange(open.admitted, true)) return;
+  const SimRequest& r = requests_[index];
+  Note(index);
+  measurements_->AddService(r.tenant, clock_.Now(), r.prompt_tokens, 0);
+  fairness_.AddService(r.tenant, r.prompt_tokens, 0);
+  fairness_.AddWaiting(r.tenant, -1);
+}
+
+void SimulatedServer::OnEvictions(int adapters) {
+  totals_.evictions += static_cast<uint64_t>(adapters);
+}
+
+}  // namespace lorad::sim
