@@ -1,0 +1,65 @@
+// StepRates: what steps cost here, learnt from those that were run. A step costs so much whatever
+// is in it (weights are read once) and so much for each row, a prompt token or a decoding sequence:
+// that is one line, through the mean step that mostly computes prompts and the mean step that
+// mostly decodes. Recent steps count most.
+//
+// It also learns which share of prompts must be computed (the prefix cache has the rest) and which
+// share of the output that they may make requests do make.
+//
+// At the start it overestimates: all of a step's time is its rows', prompts are computed whole,
+// outputs are as long as they may be. Nobody may be refused for what it says until it is
+// Trusted.
+//
+// A value, without clock: who runs steps tells it. Thread: the owner's.
+#pragma once
+
+#include "memory/base/clock.h"
+
+namespace lorad {
+
+// Of a step, in seconds.
+struct StepCost {
+  double base = 0;
+  double row = 0;
+  double Seconds(double rows) const { return base + rows * row; }
+  bool operator==(const StepCost&) const = default;
+};
+
+class StepRates {
+ public:
+  // Fewer steps with prompt tokens than this say nothing.
+  static constexpr int kFewestSteps = 8;
+  // Nor does what was measured longer ago: if a passing slowness had everybody refused, nothing
+  // would be measured any more.
+  static constexpr Duration kFresh = std::chrono::seconds(10);
+
+  // A step ended: its rows, its time on the wall.
+  void AddStep(int prefill_tokens, int decode_tokens, double seconds, TimePoint now);
+  // Prompts were admitted: of so many tokens the cache had so many.
+  void AddPrompts(int tokens, int cached_tokens);
+  // A request made so many of the output tokens that it was allowed. Not for those that were
+  // cancelled.
+  void AddOutput(int tokens, int max_tokens);
+
+  StepCost cost() const;
+  bool Trusted(TimePoint now) const {
+    return prefill_.count >= kFewestSteps && now - last_prefill_ <= kFresh;
+  }
+  double computed_share() const { return computed_.ratio(); }  // of prompt tokens, (0, 1]
+  double output_share() const { return output_.ratio(); }      // of max_tokens, (0, 1]
+
+ private:
+  // Means of pairs that belong together; recent ones count most.
+  struct Means {
+    double x = 0, y = 0;
+    int count = 0;
+    void Add(double new_x, double new_y);
+    double ratio() const { return count == 0 || x <= 0 ? 1 : y / x; }
+  };
+  Means prefill_, decode_;  // rows, seconds
+  Means computed_;          // prompt tokens, of them computed
+  Means output_;            // allowed, made
+  TimePoint last_prefill_;
+};
+
+}  // namespace lorad
