@@ -25,6 +25,8 @@ Engine::Engine(Parts parts, EngineOptions options)
     : parts_(std::move(parts)),
       options_(std::move(options)),
       pool_(*parts_.pool),
+      ledger_(options_.policy),
+      queue_(&options_.policy, &ledger_),
       pipeline_(parts_.executor) {
   LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
@@ -171,11 +173,12 @@ void Engine::Handle(SubmitMessage message) {
     ++users_[adapter->id];
     adapter->activity->active.fetch_add(1);
   }
+  sequence->priority = ClassOf(sequence->request->priority, options_.policy);
+  sequence->tenant = ledger_.Arrive(sequence->request->tenant, sequence->request->tenant_weight,
+                                    sequence->priority);
   sequences_[message.id] = sequence.get();
-  // Ids are handed out before the message is queued, so two messages may arrive in the other order.
-  auto at = std::upper_bound(waiting_.begin(), waiting_.end(), message.id,
-                             [](RequestId id, const auto& s) { return id < s->id; });
-  waiting_.insert(at, std::move(sequence));
+  Watch(*sequence, sequence->request->arrival);
+  Wait(std::move(sequence));
 }
 
 void Engine::Handle(CancelMessage message) {

@@ -35,6 +35,7 @@
 #include "scheduler/planner.h"
 #include "server/engine_observer.h"
 #include "server/engine_snapshot.h"
+#include "server/expiry_queue.h"
 #include "server/request.h"
 #include "server/sequence.h"
 #include "server/step_pipeline.h"
@@ -148,6 +149,8 @@ class Engine {
     std::shared_ptr<AdapterActivity> activity;
   };
 
+  class Facts;  // what the planner asks
+
   void Run();
   bool Post(Message message);  // false: the loop has ended
   void WaitForWork();
@@ -161,11 +164,15 @@ class Engine {
   void Handle(PinMessage message);
   void Handle(CallMessage message);
   void Expire();
+  void CheckReaders();
   absl::Status WhyEnd(const Sequence& sequence) const;
+  void Watch(Sequence& sequence, TimePoint from);
   void Plan();
   void MakePlan();
-  void PlanWaiting();
   void Commit();
+  void Wait(std::unique_ptr<Sequence> sequence);
+  void Charge(Sequence& sequence, int tokens);
+  void SettleCharges();
   bool Submit();
   SequenceInput InputOf(const Sequence& sequence, int tokens) const;
   // Collects steps until at most `left` are under way. True: there was one.
@@ -185,7 +192,6 @@ class Engine {
   void UseLoaded(const AdapterVersion& version, LoadedAdapter loaded);
   void FinishTransfers();
   void FinishLoad(AdapterVersionId id);
-  Sequence* FindWaitingFor(AdapterVersionId adapter);
   void LetGo(Sequence& sequence);
   void ReleaseMemory(Sequence& sequence, bool keep_prefix);
   void LeaveAdapter(const AdapterVersion& version);
@@ -217,9 +223,15 @@ class Engine {
 
   // Engine thread only.
   UnifiedPool& pool_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;                  // by arrival
-  std::vector<std::unique_ptr<Sequence>> running_;                 // by arrival
-  std::vector<std::unique_ptr<Sequence>> ending_;                  // finished, in a step under way
+  TenantLedger ledger_;
+  WaitingQueue queue_;  // the order of waiting_
+  absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // by arrival
+  std::vector<std::unique_ptr<Sequence>> ended_;    // while waiting; until the step is over
+  std::vector<std::unique_ptr<Sequence>> ending_;   // finished, in a step under way
+  ExpiryQueue expiries_;
+  // What this step costs each tenant, by class.
+  absl::flat_hash_map<std::pair<TenantIndex, Priority>, TenantLedger::Tokens> charges_;
   absl::flat_hash_map<RequestId, Sequence*> sequences_;            // all unfinished
   std::deque<std::shared_ptr<const AdapterVersion>> preloads_;     // to be loaded without a request
   absl::flat_hash_map<AdapterVersionId, TimePoint> load_started_;  // loading or filling
@@ -236,7 +248,6 @@ class Engine {
   StepReport plan_report_;  // of the step that is being planned
   StepReport report_;       // of the step that is being advanced
   std::vector<RunningView> running_view_;
-  std::vector<WaitingView> waiting_view_;
   std::vector<kernels::PageCopy> page_copies_;
   std::vector<PrefixCache::Lease> copy_leases_;  // of the pages that are copied from in this step
   std::vector<SequenceInput> inputs_;

@@ -105,9 +105,16 @@ void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, Strea
   s.request->stream->Push(std::move(event));
   written_.push_back(s.request->stream);
   s.finished = true;
-  if (!s.running) waiting_count_.fetch_sub(1);
+  ledger_.Leave(s.tenant, s.priority);
+  expiries_.Remove(s.id, s.due);
   unfinished_.fetch_sub(1);
   sequences_.erase(s.id);
+  if (s.running) return;
+  waiting_count_.fetch_sub(1);
+  queue_.Remove(s.id);
+  const auto at = waiting_.find(s.id);
+  ended_.push_back(std::move(at->second));
+  waiting_.erase(at);
 }
 
 void Engine::Refuse(Sequence& s) {
@@ -123,19 +130,16 @@ void Engine::Refuse(Sequence& s) {
 }
 
 void Engine::FailWaitingFor(AdapterVersionId adapter, const absl::Status& status) {
-  for (const auto& s : waiting_) {
-    if (!s->finished && s->adapter() != nullptr && s->adapter()->id == adapter) {
-      Finish(*s, status, FinishReason::kLength);
-    }
+  for (RequestId id : queue_.WaitingFor(adapter)) {
+    Finish(*waiting_.at(id), status, FinishReason::kLength);
   }
 }
 
 void Engine::FailAll(const absl::Status& status) {
-  const auto fail = [&](const std::unique_ptr<Sequence>& s) {
-    if (!s->finished) Finish(*s, status, FinishReason::kLength);
-  };
-  std::for_each(running_.begin(), running_.end(), fail);
-  std::for_each(waiting_.begin(), waiting_.end(), fail);
+  std::vector<RequestId> all;
+  for (const auto& [id, s] : sequences_) all.push_back(id);
+  std::sort(all.begin(), all.end());  // so that equal runs end alike
+  for (RequestId id : all) Finish(*sequences_.at(id), status, FinishReason::kLength);
 }
 
 void Engine::BreakDevice(const absl::Status& status) {
@@ -155,7 +159,7 @@ void Engine::RemoveFinished() {
     if (s->finished && s->ahead.steps > 0) ending_.push_back(std::move(s));
   }
   std::erase_if(running_, [](const auto& s) { return s == nullptr || s->finished; });
-  std::erase_if(waiting_, [](const auto& s) { return s->finished; });
+  ended_.clear();
   std::erase_if(ending_, [](const auto& s) { return s->ahead.steps == 0; });
 }
 

@@ -63,16 +63,13 @@ void Engine::Preempt(RequestId id) {
   ++s->preemptions;
   ++plan_report_.preemptions;
   waiting_count_.fetch_add(1);
-  auto place = std::upper_bound(waiting_.begin(), waiting_.end(), s->id,
-                                [](RequestId i, const auto& w) { return i < w->id; });
-  waiting_.insert(place, std::move(s));
+  Wait(std::move(s));
 }
 
 void Engine::Admit(RequestId id) {
-  auto at =
-      std::find_if(waiting_.begin(), waiting_.end(), [id](const auto& s) { return s->id == id; });
-  LORAD_CHECK(at != waiting_.end());
-  std::unique_ptr<Sequence> s = std::move(*at);
+  queue_.Admit(id, now_);
+  const auto at = waiting_.find(id);
+  std::unique_ptr<Sequence> s = std::move(at->second);
   waiting_.erase(at);
   for (const AdapterRef& ref : s->request->adapters) {
     s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),
@@ -82,11 +79,14 @@ void Engine::Admit(RequestId id) {
     ref.version->activity->last_unix_ms.store(UnixMillisNow());
   }
   // Asked in the same words as for the plan, so that it is given the very pages that were counted.
-  const int max_tokens = s->found_epoch == 0 ? 0 : s->max_cached_tokens();
-  PrefixCache::Hit hit = pool_.prefixes().Acquire(s->scope, s->tokens, max_tokens, &s->pages);
+  PrefixCache::Hit hit =
+      pool_.prefixes().Acquire(s->scope, s->tokens, s->max_cached_tokens(), &s->pages);
   LORAD_CHECK(hit.tokens == s->found.tokens);
   s->lease = std::move(hit.lease);
   s->computed = hit.tokens;
+  charges_[{s->tenant, s->priority}].cached +=
+      std::max(0, std::min(hit.tokens, s->prompt_tokens()) - s->charged);
+  s->charged = std::max(s->charged, hit.tokens);
   if (hit.copy_tokens > 0) {
     s->copy_from = hit.copy_page;
     copy_leases_.push_back(std::move(hit.copy_lease));
@@ -123,17 +123,10 @@ void Engine::MakeRoom(uint32_t free_pages) {
   PoisonFreed();
 }
 
-Sequence* Engine::FindWaitingFor(AdapterVersionId adapter) {
-  for (const auto& s : waiting_) {
-    if (s->adapter() != nullptr && s->adapter()->id == adapter) return s.get();
-  }
-  LORAD_CHECK(false && "a load was planned for nobody");
-  return nullptr;
-}
-
 // False: there are no pages for it now; only a preload or a pin can find none.
 bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
   if (version->pages > pool_.available_pages()) return false;
+  NoteDepartures();  // its own, if it was here before
   MakeRoom(version->pages);
   const std::span<const uint32_t> pages =
       pool_.adapters().BeginLoad(version->id, version->pages, pool_.available_pages(), now_);
@@ -147,6 +140,7 @@ bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
                         .activity = version->activity};
   image_bytes_ += version->image_bytes;
   version->activity->state.store(AdapterState::kLoading);
+  queue_.SetAdapterState(version->id, AdapterState::kLoading);
   if (parts_.observer != nullptr) parts_.observer->OnAdapterState(version->name);
   std::vector<uint32_t> copy(pages.begin(), pages.end());
   parts_.load_adapter(version, std::move(copy),
@@ -185,6 +179,7 @@ void Engine::Handle(LoadedMessage message) {
     load_started_.erase(started);
     message.version->activity->state.store(AdapterState::kStored);
     message.version->activity->SetLastError(std::string(status.message()));
+    queue_.SetAdapterState(id, AdapterState::kStored);
     FailWaitingFor(id, status);
   }
   if (parts_.observer != nullptr) {
@@ -203,9 +198,10 @@ void Engine::UseLoaded(const AdapterVersion& version, LoadedAdapter loaded) {
   version.activity->state.store(AdapterState::kResident);
   version.activity->SetLastError("");
   const TimePoint started = load_started_.at(version.id);
-  for (const auto& s : waiting_) {
-    if (s->adapter() == nullptr || s->adapter()->id != version.id || s->admitted_before) continue;
-    s->adapter_load = now_ - std::max(s->request->arrival, started);
+  queue_.SetAdapterState(version.id, AdapterState::kResident);
+  for (RequestId id : queue_.WaitingFor(version.id)) {
+    Sequence& s = *waiting_.at(id);
+    if (!s.admitted_before) s.adapter_load = now_ - std::max(s.request->arrival, started);
   }
   if (held.transfer == nullptr) {
     FinishLoad(version.id);
@@ -312,6 +308,7 @@ void Engine::NoteDepartures() {
     const auto held = held_.find(id);
     if (held == held_.end()) continue;
     held->second.activity->state.store(AdapterState::kStored);
+    queue_.SetAdapterState(id, AdapterState::kStored);
     if (parts_.observer != nullptr) parts_.observer->OnAdapterState(held->second.name);
     ForgetHeld(id);
   }
@@ -345,10 +342,15 @@ absl::Status Engine::ValidateBooks() const {
   std::vector<const PageList*> tables;
   tables.reserve(running_.size());
   for (const auto& s : running_) tables.push_back(&s->pages);
-  for (const auto& s : waiting_) tables.push_back(&s->pages);
+  for (const auto& [id, s] : waiting_) tables.push_back(&s->pages);
   for (const auto& s : ending_) tables.push_back(&s->pages);
   for (const EngineStep& step : pipeline_.steps()) tables.push_back(&step.exchanged);
-  return pool_.Validate(tables);
+  absl::Status status = pool_.Validate(tables);
+  status.Update(queue_.Validate());
+  if (queue_.size() != waiting_.size()) {
+    status.Update(absl::InternalError("the queue has others than those who wait"));
+  }
+  return status;
 }
 
 }  // namespace lorad

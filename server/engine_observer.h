@@ -38,6 +38,7 @@ struct GaugeReport {
   // Bytes of pages that hold nothing: of keys and values, slots of running sequences that no token
   // has yet; of adapters, ends of images and of pages that no row fits in.
   uint64_t waste_kv_bytes = 0, waste_adapter_bytes = 0;
+  double tenant_spread = 0;  // see TenantLedger::spread, tokens
   uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0, adapters_pinned = 0;
 };
 

@@ -30,6 +30,7 @@ GaugeReport Engine::Gauges() const {
           .pages_adapter_pinned = stats.pinned_pages,
           .waste_kv_bytes = unused_tokens * (page_bytes / page_tokens),
           .waste_adapter_bytes = (pages.adapter + pages.loading) * page_bytes - image_bytes_,
+          .tenant_spread = ledger_.spread(),
           .adapters_loading = stats.loading,
           .adapters_resident = stats.resident,
           .adapters_in_use = stats.leased,
@@ -67,7 +68,7 @@ EngineSnapshot Engine::TakeSnapshot() const {
     ++row.running;
     row.kv_pages += s->pages.size();
   }
-  for (const auto& s : waiting_) {
+  for (const auto& [id, s] : waiting_) {
     if (s->adapter() == nullptr) continue;
     const auto row = adapters.find(s->adapter()->id);
     if (row != adapters.end()) ++row->second.waiting;

@@ -12,8 +12,7 @@
 namespace lorad {
 namespace {
 
-constexpr size_t kMaxWaitingInView = 1024;  // bounds the planner's time, whatever the queue
-constexpr TokenId kUnderWay = -1;           // stands for a token that is not known yet
+constexpr TokenId kUnderWay = -1;  // stands for a token that is not known yet
 
 // The output of the sequence is on its way and as long as it may be, or as its reader has room for.
 bool HasEnoughAhead(const Sequence& s) {
@@ -23,6 +22,23 @@ bool HasEnoughAhead(const Sequence& s) {
 }
 
 }  // namespace
+
+class Engine::Facts final : public PlannerFacts {
+ public:
+  explicit Facts(Engine* engine) : engine_(*engine) {}
+
+  KnownPrefix PrefixOf(RequestId id) const override {
+    Sequence& s = *engine_.waiting_.at(id);
+    engine_.FindPrefix(s);
+    return {.tokens = s.found.tokens, .pages = s.found.pages, .idle_pages = s.found.idle_pages};
+  }
+  bool IsIdle(AdapterVersionId adapter) const override {
+    return engine_.pool_.adapters().IsEvictable(adapter);
+  }
+
+ private:
+  Engine& engine_;
+};
 
 bool Engine::Step() {
   now_ = parts_.clock->Now();
@@ -37,23 +53,44 @@ bool Engine::Step() {
   return submitted || advanced;
 }
 
-// In the order of the lists, so that equal runs end alike.
 void Engine::Expire() {
-  const auto end_if_late = [this](Sequence& s) {
-    if (s.finished) return;
-    absl::Status why = WhyEnd(s);
-    if (!why.ok()) Finish(s, std::move(why), FinishReason::kLength);
-  };
+  CheckReaders();
+  for (RequestId id; expiries_.TakeDue(now_, &id);) {
+    Sequence& s = *sequences_.at(id);
+    if (absl::Status why = WhyEnd(s); !why.ok()) {
+      Finish(s, std::move(why), FinishReason::kLength);
+    } else {
+      Watch(s, now_);
+    }
+  }
+  RemoveFinished();
+}
+
+void Engine::CheckReaders() {
   for (const auto& s : running_) {
     if (!s->request->stream->full()) {
       s->paused_since = TimePoint::max();
     } else if (s->paused_since == TimePoint::max()) {
       s->paused_since = now_;
+    } else if (now_ - s->paused_since > options_.slow_reader_timeout) {
+      Finish(
+          *s,
+          WithReason(absl::ResourceExhaustedError("the client reads slower than tokens are made"),
+                     "SLOW_CONSUMER"),
+          FinishReason::kLength);
     }
-    end_if_late(*s);
   }
-  for (const auto& s : waiting_) end_if_late(*s);
   RemoveFinished();
+}
+
+// It is looked at again when its time may be over. Who has its adapter by then may lose it while it
+// waits on: its time counts `from` then.
+void Engine::Watch(Sequence& s, TimePoint from) {
+  s.due = s.request->deadline;
+  if (!s.admitted_before && s.adapter() != nullptr) {
+    s.due = std::min(s.due, from + options_.adapter_wait_timeout);
+  }
+  expiries_.Add(s.id, s.due);
 }
 
 // Why time is over for a sequence; OK: it is not.
@@ -61,12 +98,8 @@ absl::Status Engine::WhyEnd(const Sequence& s) const {
   if (s.request->deadline <= now_) {
     return WithReason(absl::DeadlineExceededError("the deadline passed"), "DEADLINE");
   }
-  if (s.paused_since != TimePoint::max() && now_ - s.paused_since > options_.slow_reader_timeout) {
-    return WithReason(absl::ResourceExhaustedError("the client reads slower than tokens are made"),
-                      "SLOW_CONSUMER");
-  }
   const bool waits = !s.admitted_before && s.adapter() != nullptr &&
-                     now_ - s.request->arrival > options_.adapter_wait_timeout &&
+                     now_ - s.request->arrival >= options_.adapter_wait_timeout &&
                      StateOf(s) != AdapterState::kResident;
   if (!waits) return absl::OkStatus();
   return WithRetryAfter(
@@ -95,51 +128,50 @@ void Engine::Plan() {
 void Engine::MakePlan() {
   running_view_.clear();
   for (const auto& s : running_) {
+    const AdapterVersion* adapter = s->adapter();
     running_view_.push_back({.id = s->id,
+                             .tenant = s->tenant,
+                             .priority = s->priority,
+                             .adapter = adapter != nullptr ? adapter->id : 0,
+                             .adapter_bytes = adapter != nullptr ? adapter->image_bytes : 0,
                              .known_tokens = s->known_ahead(),
                              .computed_tokens = s->computed_ahead(),
+                             .left_tokens = s->left_tokens(),
                              .held_pages = static_cast<int>(s->pages.size()),
+                             .preemptions = s->preemptions,
                              .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s)});
   }
   // A decode takes at most one page, so preemption is only near where there are fewer.
   const uint32_t available = pool_.available_pages();
   if (available < running_.size()) FindReleasablePages();
-  PlanWaiting();
   const uint32_t free = pool_.pages().free_pages();
-  const PlannerView view{.running = running_view_,
-                         .waiting = waiting_view_,
+  const Facts facts(this);
+  const PlannerView view{.now = now_,
+                         .running = running_view_,
+                         .waiting = &queue_,
+                         .tenants = &ledger_,
+                         .facts = &facts,
                          .free_pages = free,
                          .evictable_pages = available - free,
                          .adapter_loads_in_flight = static_cast<int>(load_started_.size())};
   PlanStep(view, options_.policy, &plan_);
 }
 
-void Engine::PlanWaiting() {
-  waiting_view_.clear();
-  // Only so many can be admitted: the others need not be looked up.
-  int lookups = options_.policy.max_sequences - static_cast<int>(running_.size());
-  for (const auto& s : waiting_) {
-    if (waiting_view_.size() == kMaxWaitingInView) break;
-    const AdapterVersion* adapter = s->adapter();
-    const AdapterState state = StateOf(*s);
-    const bool ready = state == AdapterState::kNone || state == AdapterState::kResident;
-    if (ready && lookups-- > 0) {
-      FindPrefix(*s);
-    } else {
-      s->found = {};
-      s->found_epoch = 0;
-    }
-    waiting_view_.push_back(
-        {.id = s->id,
-         .known_tokens = s->known_tokens(),
-         .adapter_state = state,
-         .adapter = adapter ? adapter->id : 0,
-         .adapter_pages = adapter ? adapter->pages : 0,
-         .adapter_idle = adapter != nullptr && pool_.adapters().IsEvictable(adapter->id),
-         .cached_tokens = s->found.tokens,
-         .cached_pages = s->found.pages,
-         .cached_idle_pages = s->found.idle_pages});
-  }
+void Engine::Wait(std::unique_ptr<Sequence> s) {
+  const AdapterVersion* adapter = s->adapter();
+  queue_.Add({.id = s->id,
+              .tenant = s->tenant,
+              .priority = s->priority,
+              .arrival = s->request->arrival,
+              .known_tokens = s->known_tokens(),
+              .left_tokens = s->left_tokens(),
+              .adapter = adapter != nullptr ? adapter->id : 0,
+              .adapter_pages = adapter != nullptr ? adapter->pages : 0,
+              .adapter_bytes = adapter != nullptr ? adapter->image_bytes : 0,
+              .preemptions = s->preemptions},
+             StateOf(*s), now_);
+  const RequestId id = s->id;
+  waiting_[id] = std::move(s);
 }
 
 void Engine::Commit() {
@@ -147,12 +179,35 @@ void Engine::Commit() {
   page_copies_.clear();
   for (RequestId id : plan_.preempt) Preempt(id);
   for (RequestId id : plan_.admit) Admit(id);
-  for (AdapterVersionId id : plan_.load_adapters) {
-    StartLoad(FindWaitingFor(id)->request->adapters[0].version);
+  for (const StepPlan::Load& load : plan_.load) {
+    StartLoad(waiting_.at(load.request)->request->adapters[0].version);
   }
-  for (const StepPlan::Run& run : plan_.run) TakePages(*sequences_.at(run.id), run.new_pages);
+  for (const StepPlan::Run& run : plan_.run) {
+    Sequence& s = *sequences_.at(run.id);
+    TakePages(s, run.new_pages);
+    Charge(s, run.tokens);
+  }
+  SettleCharges();
   for (RequestId id : plan_.refuse) Refuse(*sequences_.at(id));
-  if (plan_.load_adapters.empty()) StartPreloads();
+  if (plan_.load.empty()) StartPreloads();
+}
+
+// A tenant pays for a step when it is handed over, so that the next one is planned with it. What is
+// computed again after a preemption was paid for.
+void Engine::Charge(Sequence& s, int tokens) {
+  const int begin = s.computed_ahead(), end = begin + tokens;
+  TenantLedger::Tokens& charge = charges_[{s.tenant, s.priority}];
+  charge.input += std::max(0, std::min(end, s.prompt_tokens()) - std::max(begin, s.charged));
+  s.charged = std::max(s.charged, end);
+  if (!s.request->score && end == s.known_ahead()) ++charge.output;
+}
+
+void Engine::SettleCharges() {
+  for (const auto& [account, tokens] : charges_) {
+    ledger_.Charge(account.first, account.second, tokens);
+    queue_.Reprice(account.first, account.second);
+  }
+  charges_.clear();
 }
 
 bool Engine::Submit() {

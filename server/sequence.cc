@@ -11,6 +11,7 @@ Sequence::Sequence(RequestId id_in, std::unique_ptr<GenerationRequest> request_i
       request(std::move(request_in)),
       tokens(request->prompt),
       pages(pool, PageUse::kKv),
+      priority(request->priority),
       sampler(request->sampling, request->prompt, vocab_size),
       text(request->want_text ? tokenizer : nullptr, request->stop_strings,
            request->include_stop_string) {

@@ -11,6 +11,7 @@
 #include "memory/page_pool.h"
 #include "memory/prefix_cache.h"
 #include "model/executor.h"
+#include "scheduler/tenant_ledger.h"
 #include "server/output_text.h"
 #include "server/request.h"
 
@@ -25,6 +26,10 @@ struct Sequence {
   std::vector<TokenId> tokens;  // prompt and output
   int computed = 0;             // tokens whose keys and values are in the pages
   PageList pages;
+  TenantIndex tenant = 0;             // in the engine's ledger
+  Priority priority;                  // its class there
+  int charged = 0;                    // tokens from the first on that the tenant was charged for
+  TimePoint due = TimePoint::max();   // in the engine's expiry queue
   PrefixScope scope;                  // who may share its pages
   PrefixCache::Lease lease;           // of those pages that the prefix cache has too
   PrefixCache::Found found;           // what the cache has of `tokens`, while waiting
@@ -57,6 +62,9 @@ struct Sequence {
 
   int output_tokens() const { return static_cast<int>(tokens.size() - request->prompt.size()); }
   int known_tokens() const { return static_cast<int>(tokens.size()); }
+  int prompt_tokens() const { return static_cast<int>(request->prompt.size()); }
+  // That it may generate yet, with what is under way.
+  int left_tokens() const { return request->max_tokens - output_tokens() - ahead.sampled; }
   // With what is under way.
   int computed_ahead() const { return computed + ahead.computed; }
   int known_ahead() const { return known_tokens() + ahead.sampled; }

@@ -342,6 +342,8 @@ struct EngineFixture {
     bool score = false;
     int score_from = 0;
     std::string tenant;
+    double tenant_weight = 1;
+    Priority priority = Priority::kStandard;
     std::string cache_salt;
   };
   struct Handle {
@@ -370,6 +372,8 @@ struct EngineFixture {
     request->score = r.score;
     request->score_from = r.score_from;
     request->tenant = r.tenant;
+    request->tenant_weight = r.tenant_weight;
+    request->priority = r.priority;
     request->cache_salt = r.cache_salt;
     request->sampling.stop_tokens = r.stop_tokens;
     request->sampling.logprobs = r.logprobs;
@@ -411,10 +415,12 @@ struct EngineFixture {
     void OnInterToken(std::span<const double> seconds) override {
       inter_token.insert(inter_token.end(), seconds.begin(), seconds.end());
     }
+    void OnGauges(const GaugeReport& g) override { tenant_spread = g.tenant_spread; }
     void OnFinish(const GenerationRequest&, const StreamEnd&) override { ++finished; }
     void OnEvictions(int n) override { evictions += n; }
     int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0, cached_tokens = 0;
     int steps = 0;
+    double tenant_spread = 0;
     Duration step_time{};
     std::vector<double> inter_token;
   };
