@@ -237,6 +237,15 @@ void AddServerOptions(CLI::App& app, Config& c) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str()
       ->group("Logs");
+  app.add_option("--record-arrivals", c.record_arrivals,
+                 "Record lengths, times, adapter and tenant (as numbers) of each request to this "
+                 "file, for lorad-sim; never text")
+      ->group("Logs");
+  app.add_option("--record-arrivals-bytes", c.record_arrivals_bytes,
+                 "Bytes of recordings to keep, in two files")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str()
+      ->group("Logs");
   app.add_flag("--check-config", c.check_only, "Check the configuration and exit")
       ->configurable(false);
   app.add_flag("--validate-books", c.validate_books,
@@ -350,6 +359,7 @@ absl::Status ValidateConfig(const Config& c) {
   require(c.max_chunk_tokens >= 1, "--max-chunk-tokens: must be positive");
   require(c.default_max_tokens >= 1, "--default-max-tokens: must be positive");
   require(c.slow_reader_timeout_s > 0, "--slow-reader-timeout: must be positive");
+  require(c.record_arrivals_bytes >= (1 << 20), "--record-arrivals-bytes: at least 1MiB");
   require(c.drain_timeout_s >= 0, "--drain-timeout: must not be negative");
   for (const auto& [flag, address] :
        {std::pair("--listen", c.listen), std::pair("--metrics-listen", c.metrics_listen)}) {

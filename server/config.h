@@ -74,6 +74,8 @@ struct Config {
   // Logs.
   std::string log_level = "info";
   std::string log_format = "text";  // text, json
+  std::string record_arrivals;      // file; empty: none are recorded
+  uint64_t record_arrivals_bytes = uint64_t{256} << 20;
 
   bool check_only = false;
   bool validate_books = kDebugBuild;

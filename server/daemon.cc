@@ -78,6 +78,7 @@ struct Daemon::Parts {
   std::unique_ptr<WorkQueue> changes;  // of adapters
   std::unique_ptr<WorkQueue> admin_work;
   AdapterWatchHub watch;
+  std::unique_ptr<ArrivalRecorder> recorder;  // null: nothing is recorded
   std::unique_ptr<RequestLog> observer;
   std::unique_ptr<Engine> engine;
   TenantTable tenants;
@@ -92,6 +93,7 @@ struct Daemon::Parts {
 
   absl::Status LoadModel();
   absl::Status MakeStaging();
+  absl::Status StartRecording();
   absl::Status OpenAdapters();
   void MakeCatalog();
   void MakeEngine();
@@ -146,6 +148,15 @@ absl::Status Daemon::Parts::MakeStaging() {
   return absl::OkStatus();
 }
 
+absl::Status Daemon::Parts::StartRecording() {
+  if (config.record_arrivals.empty()) return absl::OkStatus();
+  auto opened = ArrivalRecorder::Open(
+      {.path = config.record_arrivals, .max_bytes = config.record_arrivals_bytes}, &clock);
+  if (!opened.ok()) return Explain("--record-arrivals", opened.status());
+  recorder = *std::move(opened);
+  return absl::OkStatus();
+}
+
 int Daemon::Parts::MaxModelLen() const {
   const int64_t room = int64_t{pool->pages().total_pages()} * ranks->geometry().page_tokens;
   const int64_t wanted = config.max_model_len > 0 ? config.max_model_len : model.max_positions;
@@ -181,8 +192,8 @@ void Daemon::Parts::MakeEngine() {
   if (staging != nullptr) copies = std::make_unique<WorkQueue>(1);
   changes = std::make_unique<WorkQueue>(config.loader_threads);
   admin_work = std::make_unique<WorkQueue>(1);
-  observer =
-      std::make_unique<RequestLog>(&metrics, [this](const std::string& id) { watch.Mark(id); });
+  observer = std::make_unique<RequestLog>(
+      &metrics, [this](const std::string& id) { watch.Mark(id); }, recorder.get());
   engine = std::make_unique<Engine>(
       Engine::Parts{.executor = ranks->executor(),
                     .pool = pool.get(),
@@ -283,9 +294,9 @@ void Daemon::Parts::MakeServices() {
       .tenants = &tenants,
       .clock = &clock,
       .context = context,
-      .on_refused = [this](const RefusedRequest& request, const absl::Status& status) {
-        observer->OnRefused(request, status);
-      }});
+      .on_refused = [this](const RefusedRequest& request,
+                           const absl::Status& status) { observer->OnRefused(request, status); },
+      .recorder = recorder.get()});
   adapters = std::make_unique<AdaptersService>(
       AdaptersService::Parts{.catalog = catalog.get(),
                              .watch = &watch,
@@ -368,6 +379,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       new Daemon(std::move(owned)));  // stops what was started on an error
   LORAD_RETURN_IF_ERROR(parts.LoadModel());
   LORAD_RETURN_IF_ERROR(parts.MakeStaging());
+  LORAD_RETURN_IF_ERROR(parts.StartRecording());
   parts.MakeEngine();
   LORAD_RETURN_IF_ERROR(parts.OpenAdapters());
   parts.MakeServices();

@@ -116,8 +116,12 @@ class EngineCall {
     request->stream = stream_;
     facts_ = FactsOf(*request);
     stream_->SetListener(std::move(listener));
-    LORAD_ASSIGN_OR_RETURN(const RequestId id, parts_.engine->Submit(std::move(request)));
-    id_.store(id);
+    std::optional<ArrivalRecorder::Entry> arrival;
+    if (parts_.recorder != nullptr) arrival = parts_.recorder->Begin(*request);
+    const absl::StatusOr<RequestId> id = parts_.engine->Submit(std::move(request));
+    if (!id.ok() && arrival.has_value()) parts_.recorder->Refuse(*std::move(arrival), id.status());
+    if (!id.ok()) return id.status();
+    id_.store(*id);
     if (context->IsCancelled()) CancelRequest();  // it may have come before the id was known
     return absl::OkStatus();
   }

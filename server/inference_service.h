@@ -25,6 +25,7 @@ class InferenceService final : public v1::Inference::CallbackService {
     RequestContext context;
     // Told of each request that was refused before the engine took it; may be null.
     std::function<void(const RefusedRequest&, const absl::Status&)> on_refused;
+    ArrivalRecorder* recorder = nullptr;  // of those that the engine refused; may be null
   };
   explicit InferenceService(Parts parts) : parts_(std::move(parts)) {}
 

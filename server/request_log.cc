@@ -7,6 +7,7 @@ namespace lorad {
 
 void RequestLog::OnFinish(const GenerationRequest& request, const StreamEnd& end) {
   metrics_->OnFinish(request, end);
+  if (recorder_ != nullptr) recorder_->End(recorder_->Begin(request), end);
   const std::string adapter =
       request.adapters.empty() ? std::string() : request.adapters[0].version->name;
   const int64_t version = request.adapters.empty() ? 0 : request.adapters[0].version->version;

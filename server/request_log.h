@@ -1,12 +1,13 @@
 // RequestLog: the observer that the engine has: passes everything on to Metrics (and changes of
-// residency to those who watch) and logs one line for each request, adapter load and eviction
-// (never one a token).
+// residency to those who watch, of requests to the recorder of arrivals) and logs one line for each
+// request, adapter load and eviction (never one a token).
 #pragma once
 
 #include <functional>
 #include <string>
 #include <utility>
 
+#include "server/arrival_recorder.h"
 #include "server/metrics.h"
 
 namespace lorad {
@@ -20,9 +21,11 @@ struct RefusedRequest {
 class RequestLog final : public EngineObserver {
  public:
   // `on_adapter_state`: told as OnAdapterState is, on the engine's thread; may be null.
+  // `recorder` is borrowed and may be null.
   explicit RequestLog(Metrics* metrics,
-                      std::function<void(const std::string&)> on_adapter_state = nullptr)
-      : metrics_(metrics), on_adapter_state_(std::move(on_adapter_state)) {}
+                      std::function<void(const std::string&)> on_adapter_state = nullptr,
+                      ArrivalRecorder* recorder = nullptr)
+      : metrics_(metrics), on_adapter_state_(std::move(on_adapter_state)), recorder_(recorder) {}
 
   void OnStep(const StepReport& report) override { metrics_->OnStep(report); }
   void OnGauges(const GaugeReport& report) override { metrics_->OnGauges(report); }
@@ -42,6 +45,7 @@ class RequestLog final : public EngineObserver {
  private:
   Metrics* const metrics_;
   const std::function<void(const std::string&)> on_adapter_state_;
+  ArrivalRecorder* const recorder_;
 };
 
 }  // namespace lorad

@@ -161,8 +161,8 @@ uint64_t CostModel::AdapterBytes(int rank) const {
   return static_cast<uint64_t>(adapter_rank_bytes * rank);
 }
 
-uint32_t CostModel::AdapterPages(int rank) const {
-  return static_cast<uint32_t>((AdapterBytes(rank) + page_bytes - 1) / page_bytes);
+uint32_t CostModel::PagesOf(uint64_t image_bytes) const {
+  return static_cast<uint32_t>((std::max<uint64_t>(image_bytes, 1) + page_bytes - 1) / page_bytes);
 }
 
 double StepSeconds(const CostModel& cost, const StepShape& step) {

@@ -53,7 +53,8 @@ struct CostModel {
   int page_tokens = 16;
   bool overlaps = false;  // the host prepares a step while the device runs the one before
 
-  uint32_t AdapterPages(int rank) const;
+  uint32_t AdapterPages(int rank) const { return PagesOf(AdapterBytes(rank)); }
+  uint32_t PagesOf(uint64_t image_bytes) const;  // at least one
   uint64_t AdapterBytes(int rank) const;
 };
 

@@ -47,6 +47,16 @@ ServerOptions WithPages(ServerOptions options) {
 
 }  // namespace
 
+uint64_t ImageBytes(const ServerOptions& options, int adapter) {
+  const auto i = static_cast<size_t>(adapter);
+  if (i < options.adapter_bytes.size()) return options.adapter_bytes[i];
+  return options.cost.AdapterBytes(options.ranks[i % options.ranks.size()]);
+}
+
+uint32_t ImagePages(const ServerOptions& options, int adapter) {
+  return options.cost.PagesOf(ImageBytes(options, adapter));
+}
+
 SimulatedServer::SimulatedServer(const ServerOptions& options,
                                  const std::vector<SimRequest>* requests, int number, int adapters,
                                  std::vector<double> weights, int tenants,
@@ -79,6 +89,18 @@ SimulatedServer::SimulatedServer(const ServerOptions& options,
 SimulatedServer::~SimulatedServer() = default;
 
 uint64_t SimulatedServer::Scramble(uint64_t x) { return sim::Scramble(x); }
+
+std::shared_ptr<const AdapterVersion> SimulatedServer::VersionOf(int adapter) {
+  std::shared_ptr<AdapterVersion>& version = versions_[static_cast<size_t>(adapter)];
+  if (version != nullptr) return version;
+  version = std::make_shared<AdapterVersion>();
+  version->id = static_cast<AdapterVersionId>(adapter + 1);
+  version->name = fmt::format("a{}", adapter);
+  version->version = 1;
+  version->image_bytes = ImageBytes(options_, adapter);
+  version->pages = ImagePages(options_, adapter);
+  return version;
+}
 
 std::unique_ptr<GenerationRequest> SimulatedServer::Build(size_t request, Open* open) const {
   const SimRequest& r = requests_[request];
@@ -113,17 +135,7 @@ void SimulatedServer::Submit(size_t request) {
   open.request = request;
   auto made = Build(request, &open);
   if (r.adapter >= 0) {
-    auto& version = versions_[static_cast<size_t>(r.adapter)];
-    if (version == nullptr) {
-      const int rank = options_.ranks[static_cast<size_t>(r.adapter) % options_.ranks.size()];
-      version = std::make_shared<AdapterVersion>();
-      version->id = static_cast<AdapterVersionId>(r.adapter + 1);
-      version->name = fmt::format("a{}", r.adapter);
-      version->version = 1;
-      version->image_bytes = options_.cost.AdapterBytes(rank);
-      version->pages = options_.cost.AdapterPages(rank);
-    }
-    made->adapters.push_back({.version = version, .weight = 1.0f});
+    made->adapters.push_back({.version = VersionOf(r.adapter), .weight = 1.0f});
   }
   open.stream->SetListener([this, place = &open] { ready_.push_back(place); });
   const absl::StatusOr<RequestId> id = engine_->Submit(std::move(made));

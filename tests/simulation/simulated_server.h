@@ -31,11 +31,16 @@ struct ServerOptions {
   EngineOptions engine;  // vocab_size, max_model_len and page_tokens are the simulation's
   uint32_t pages = 0;    // of the pool; 0: as the cost model says
   bool prefix_cache = true;
-  std::vector<int> ranks = {8, 16, 32, 64};  // adapter i has rank ranks[i mod size]
+  std::vector<int> ranks = {8, 16, 32, 64};  // adapter i has rank ranks[i mod size] ...
+  std::vector<uint64_t> adapter_bytes;       // ... unless this says how large its image is
   int fail_every = 0;                        // every so-many-th load fails; 0: none
   int validate_every = 1009;                 // steps between proofs of the books; 0: none
   bool check_outputs = true;
 };
+
+// Of the image of adapter `adapter`.
+uint64_t ImageBytes(const ServerOptions& options, int adapter);
+uint32_t ImagePages(const ServerOptions& options, int adapter);
 
 class SimulatedServer final : private EngineObserver {
  public:
@@ -87,6 +92,7 @@ class SimulatedServer final : private EngineObserver {
     double longest_gap = 0;
   };
 
+  std::shared_ptr<const AdapterVersion> VersionOf(int adapter);
   std::unique_ptr<GenerationRequest> Build(size_t request, Open* open) const;
   void Drain(Open* open);
   void Accept(Open* open, TokenId token);

@@ -117,13 +117,14 @@ Summary Summarize(const SimulationResult& result, const std::vector<SimRequest>&
   s.unfairness = result.unfairness;
   Tally all;
   std::vector<Tally> tenants;
-  std::vector<float> request_s;
+  std::vector<float> request_s, request_gap_s;
   size_t in_time = 0;
   for (size_t i = 0; i < result.offered; ++i) {
     const RequestRecord& record = result.measurements.records()[i];
     const auto tenant = static_cast<size_t>(requests[i].tenant);
     if (tenant >= tenants.size()) tenants.resize(tenant + 1);
     ++s.outcomes[static_cast<size_t>(record.outcome)];
+    if (record.gap_mean_s > 0) request_gap_s.push_back(record.gap_mean_s);
     all.Add(record, objective);
     tenants[tenant].Add(record, objective);
     if (record.outcome != Outcome::kFinished) continue;
@@ -138,6 +139,7 @@ Summary Summarize(const SimulationResult& result, const std::vector<SimRequest>&
       std::floor(s.seconds / result.measurements.window_s()) * result.measurements.window_s());
   s.ttft_s = SpreadOf(&all.ttft_s);
   s.gap_s = GapSpread(result.measurements.gaps());
+  s.request_gap_s = SpreadOf(&request_gap_s);
   s.request_s = SpreadOf(&request_s);
   AddServers(result, &s);
   AddTenants(result, std::move(tenants), &s);
@@ -191,6 +193,7 @@ std::string ToJson(const Summary& s) {
                          {"attainment", s.attainment},
                          {"ttft_s", Json(s.ttft_s)},
                          {"gap_s", Json(s.gap_s)},
+                         {"request_gap_s", Json(s.request_gap_s)},
                          {"request_s", Json(s.request_s)},
                          {"device_busy", s.device_busy},
                          {"batch", s.batch},

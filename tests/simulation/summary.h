@@ -24,6 +24,7 @@ struct Summary {
   double attainment = 0;    // and their share of all whose clients stayed
   Spread ttft_s;            // of requests with a token
   Spread gap_s;             // between two tokens of a request
+  Spread request_gap_s;     // the mean of each request\'s gaps
   Spread request_s;         // of finished ones
   double device_busy = 0;   // share of the time until the end, mean over servers
   double batch = 0;         // sequences in a step, mean

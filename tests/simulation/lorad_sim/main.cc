@@ -28,6 +28,8 @@ constexpr char kFooter[] =
     "  How many servers, with what pool, give 99 of 100 requests their first token within a "
     "second?\n"
     "    lorad-sim plan --rate 60 --adapters 2000 --alpha 0.3 --pools 16GiB,32GiB,55GiB --ttft 1\n"
+    "  What would twice the load, or another setting, have done to last night?\n"
+    "    lorad-sim run --replay /var/log/lorad/arrivals --times 2 --cost my-machine.json\n"
     "  Does any invariant break in random cases? (A seed that fails is printed and replays.)\n"
     "    lorad-sim soak --seeds 100 --steps 1000000\n"
     "\n"
@@ -93,6 +95,27 @@ std::string ServiceCsv(const SimulationResult& result) {
   return csv;
 }
 
+// What the recorded server did beside what the simulated one does.
+std::string Comparison(const Summary& recorded, const Summary& simulated) {
+  std::string text =
+      fmt::format("\n  {:<26}{:>12}{:>12}{:>12}\n", "", "recorded", "simulated", "ratio");
+  const auto row = [&](const char* what, double was, double is) {
+    text += fmt::format("  {:<26}{:>12.3f}{:>12.3f}{:>12}\n", what, was, is,
+                        was > 0 ? fmt::format("{:.2f}", is / was) : "");
+  };
+  row("first token, p50, s", recorded.ttft_s.p50, simulated.ttft_s.p50);
+  row("first token, p90, s", recorded.ttft_s.p90, simulated.ttft_s.p90);
+  row("first token, p99, s", recorded.ttft_s.p99, simulated.ttft_s.p99);
+  row("first token, mean, s", recorded.ttft_s.mean, simulated.ttft_s.mean);
+  row("between tokens, mean, s", recorded.request_gap_s.mean, simulated.request_gap_s.mean);
+  row("of a request, mean, s", recorded.request_s.mean, simulated.request_s.mean);
+  row("of a request, p99, s", recorded.request_s.p99, simulated.request_s.p99);
+  row("requests/s", recorded.requests_per_s, simulated.requests_per_s);
+  row("output tokens/s", recorded.output_tokens_per_s, simulated.output_tokens_per_s);
+  row("objective kept, %", 100 * recorded.attainment, 100 * simulated.attainment);
+  return text;
+}
+
 absl::Status Run(const RunFlags& flags) {
   LORAD_ASSIGN_OR_RETURN(const Prepared p, Prepare(flags.setup));
   std::cout << p.description << "\n" << std::flush;
@@ -100,6 +123,9 @@ absl::Status Run(const RunFlags& flags) {
   LORAD_ASSIGN_OR_RETURN(const SimulationResult result, Simulate(p.options, p.requests, p.weights));
   const Summary summary = Summarize(result, p.requests, flags.setup.objective);
   std::cout << ToText(summary, flags.setup.objective);
+  if (p.as_recorded.has_value()) {
+    std::cout << Comparison(Summarize(*p.as_recorded, p.requests, flags.setup.objective), summary);
+  }
   std::cerr << fmt::format("simulated {} steps in {:.2f} s, run {:016x}\n", result.steps,
                            Seconds(std::chrono::steady_clock::now() - begun), result.hash);
   if (!flags.json.empty()) LORAD_RETURN_IF_ERROR(WriteFile(flags.json, ToJson(summary)));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "memory/base/status_macros.h"
+#include "tests/simulation/replay.h"
 
 namespace lorad::sim {
 namespace {
@@ -28,16 +29,40 @@ absl::Status CheckRoom(const std::vector<SimRequest>& requests, const ServerOpti
   for (const SimRequest& r : requests) {
     const auto tokens = static_cast<size_t>(r.prompt_tokens) + static_cast<size_t>(r.max_tokens);
     uint32_t pages = PagesFor(tokens, server.cost.page_tokens);
-    if (r.adapter >= 0) {
-      pages += server.cost.AdapterPages(
-          server.ranks[static_cast<size_t>(r.adapter) % server.ranks.size()]);
-    }
+    if (r.adapter >= 0) pages += ImagePages(server, r.adapter);
     most = std::max(most, pages);
   }
   if (most <= server.pages) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
       "--pool-bytes: {} pages of {} bytes; the largest request needs {} with its adapter",
       server.pages, server.cost.page_bytes, most));
+}
+
+absl::Status MakeWorkload(const Setup& setup, Prepared* p) {
+  WorkloadKnobs knobs = setup.knobs;
+  LORAD_RETURN_IF_ERROR(ParseRange(setup.input, "--input", &knobs.input));
+  LORAD_RETURN_IF_ERROR(ParseRange(setup.output, "--output", &knobs.output));
+  LORAD_ASSIGN_OR_RETURN(const Workload workload, sim::MakeWorkload(setup.workload, knobs));
+  p->weights = workload.weights;
+  LORAD_ASSIGN_OR_RETURN(p->requests, MakeRequests(workload));
+  p->description = fmt::format("{}: {}; {} requests/s for {} s on {} adapters", workload.name,
+                               workload.explanation, knobs.rate, knobs.duration_s, knobs.adapters);
+  return absl::OkStatus();
+}
+
+absl::Status ReplayWorkload(const Setup& setup, Prepared* p) {
+  LORAD_ASSIGN_OR_RETURN(Recording recording, ReadRecording(setup.replay, setup.times));
+  p->description =
+      fmt::format("{} recorded requests{}", recording.requests.size(),
+                  setup.times == 1 ? "" : fmt::format(", {} times as fast", setup.times));
+  if (recording.unreadable > 0) {
+    p->description += fmt::format("; {} lines could not be read", recording.unreadable);
+  }
+  p->requests = std::move(recording.requests);
+  p->weights = std::move(recording.weights);
+  p->options.server.adapter_bytes = std::move(recording.adapter_bytes);
+  if (setup.times == 1) p->as_recorded.emplace(std::move(recording.as_recorded));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -69,6 +94,13 @@ void AddWorkloadFlags(CLI::App* app, Setup* s) {
   app->add_option("--tenants", s->knobs.tenants, "Of the workloads that have several [4]")
       ->group("Workload");
   app->add_option("--seed", s->knobs.seed, "[42]")->group("Workload");
+  app->add_option("--replay", s->replay,
+                  "Instead of all these: the arrivals that a server recorded with "
+                  "--record-arrivals; may be given several times")
+      ->group("Workload");
+  app->add_option("--times", s->times, "Replay the arrivals so many times as fast [1]")
+      ->check(CLI::PositiveNumber)
+      ->group("Workload");
 }
 
 void AddServerFlags(CLI::App* app, Setup* s) {
@@ -135,14 +167,7 @@ absl::StatusOr<Prepared> Prepare(const Setup& setup) {
   p.options.servers = setup.servers;
   p.options.routing = *RoutingByName(setup.routing);
 
-  WorkloadKnobs knobs = setup.knobs;
-  LORAD_RETURN_IF_ERROR(ParseRange(setup.input, "--input", &knobs.input));
-  LORAD_RETURN_IF_ERROR(ParseRange(setup.output, "--output", &knobs.output));
-  LORAD_ASSIGN_OR_RETURN(const Workload workload, MakeWorkload(setup.workload, knobs));
-  p.weights = workload.weights;
-  LORAD_ASSIGN_OR_RETURN(p.requests, MakeRequests(workload));
-  p.description = fmt::format("{}: {}; {} requests/s for {} s on {} adapters", workload.name,
-                              workload.explanation, knobs.rate, knobs.duration_s, knobs.adapters);
+  LORAD_RETURN_IF_ERROR(setup.replay.empty() ? MakeWorkload(setup, &p) : ReplayWorkload(setup, &p));
   LORAD_RETURN_IF_ERROR(CheckRoom(p.requests, server));
   return p;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct Setup {
   std::string workload = "slora";
   WorkloadKnobs knobs;
   std::string input = "8:512", output = "8:512";
+  std::vector<std::string> replay;  // recordings; then the above is not used
+  double times = 1;                 // as fast as recorded
 
   std::string cost = "h100";
   int servers = 1;
@@ -43,6 +46,7 @@ struct Prepared {
   std::vector<SimRequest> requests;
   std::vector<double> weights;
   std::string description;  // one line
+  std::optional<SimulationResult> as_recorded;
 };
 absl::StatusOr<Prepared> Prepare(const Setup& setup);
 
