@@ -2,7 +2,7 @@
 # Installs, builds and runs all tests that a plain Debian 12 machine can run, and ends with ctest's summary:
 #   1 release build: every test (unit, golden, integration, lint) and a short run of every benchmark
 #   2 AddressSanitizer + UBSan: unit and fuzz tests
-#   3 ThreadSanitizer: the tests with threads
+#   3 ThreadSanitizer: the tests with threads, those of emulated kernels among them
 #
 #   tests/run.sh            all
 #   tests/run.sh --quick    the first part only

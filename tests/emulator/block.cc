@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/emulator/fiber.h"
+#include "tests/emulator/race_check.h"
 
 namespace lorad::emulator {
 namespace {
@@ -72,6 +73,7 @@ struct Block {
   std::vector<int> by_rank;  // warps
   uint32_t runnable = 0;     // ranks of warps with lanes that are ready
   int arrived = 0;           // in SyncBlock
+  int turn = 0;              // of SyncBlock, 0 or 1
   std::map<const void*, std::unique_ptr<std::byte[]>> shared;
   std::unique_ptr<std::byte[]> dynamic;
   size_t shared_bytes = 0;
@@ -85,6 +87,11 @@ struct Block {
 thread_local Block* block = nullptr;
 thread_local Thread* self = nullptr;
 thread_local size_t last_shared_bytes = 0;
+
+// Only their addresses count (race_check.h). Two of a barrier, in turns: a thread that is already
+// at the next one publishes nothing to those that are still leaving this one.
+char launch_place, end_place, fence_place;
+char block_places[2], warp_places[1024 / kWarp][2];
 
 [[noreturn]] void Die(const char* what, const char* detail = "") {
   std::fprintf(stderr, "emulator: kernel %s, block (%d, %d), thread %d: %s %s\n",
@@ -115,6 +122,9 @@ int AnyBit(uint32_t bits, uint64_t random) {
 }
 
 void DoCopy(const PendingCopy& copy) {
+  race_check::Write16(copy.to);
+  if (copy.from != nullptr) race_check::Read16(copy.from);
+  const race_check::Uninvolved uninvolved;
   if (copy.from == nullptr) {
     std::memset(copy.to, 0, 16);
   } else {
@@ -165,7 +175,11 @@ void RunBlock(const kernels::cuda::KernelRef& kernel, const void* args, std::deq
   Block& here = *block;
   const int threads = static_cast<int>(here.threads.size());
   for (int i = 0; i < threads; ++i) {
-    fibers[size_t(i)].Reset([&kernel, args] { kernel.emulate(kernel.function, args); });
+    fibers[size_t(i)].Reset([&kernel, args] {
+      race_check::Take(&launch_place);
+      kernel.emulate(kernel.function, args);
+      race_check::Publish(&end_place);
+    });
   }
   // Either all warps get on about equally, or one runs ahead of all others as far as it can.
   const bool one_ahead = here.random() >> 63 == 0;
@@ -187,6 +201,39 @@ void RunBlock(const kernels::cuda::KernelRef& kernel, const void* args, std::deq
   }
   last_shared_bytes = std::max(last_shared_bytes, here.shared_bytes);
   self = nullptr;
+}
+
+void RunBlocks(const kernels::cuda::KernelRef& kernel, const kernels::cuda::Grid& grid,
+               const void* args, const RunOptions& options) {
+  Block here;
+  block = &here;
+  here.kernel = kernel.name;
+  if (kernel.emulate == nullptr || kernel.threads < kWarp || kernel.threads % kWarp != 0 ||
+      kernel.threads > 1024) {
+    Die("cannot be run");
+  }
+  here.random.Seed(options.order_seed);
+  here.late_copies = options.order_seed % 2 == 1;
+  here.shared_limit = options.shared_limit;
+  // Fibers are kept: their stacks are the dearest part of a block.
+  static thread_local std::deque<Fiber> fibers;
+  if (fibers.size() < size_t(kernel.threads)) fibers.resize(size_t(kernel.threads));
+  last_shared_bytes = 0;
+  std::vector<int> blocks(size_t(grid.x) * size_t(grid.y));
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), here.random);
+  for (const int i : blocks) {
+    Prepare(here,
+            {.thread = 0,
+             .threads = kernel.threads,
+             .block_x = i % grid.x,
+             .block_y = i / grid.x,
+             .blocks_x = grid.x,
+             .blocks_y = grid.y},
+            grid.shared_bytes);
+    RunBlock(kernel, args, fibers);
+  }
+  block = nullptr;
 }
 
 // Four columns of a product at once.
@@ -238,35 +285,12 @@ constinit thread_local const ThreadId* current_thread = nullptr;
 
 void RunGrid(const kernels::cuda::KernelRef& kernel, const kernels::cuda::Grid& grid,
              const void* args, const RunOptions& options) {
-  Block here;
-  block = &here;
-  here.kernel = kernel.name;
-  if (kernel.emulate == nullptr || kernel.threads < kWarp || kernel.threads % kWarp != 0 ||
-      kernel.threads > 1024) {
-    Die("cannot be run");
+  race_check::Publish(&launch_place);
+  {
+    const race_check::Uninvolved uninvolved;
+    RunBlocks(kernel, grid, args, options);
   }
-  here.random.Seed(options.order_seed);
-  here.late_copies = options.order_seed % 2 == 1;
-  here.shared_limit = options.shared_limit;
-  // Fibers are kept: their stacks are the dearest part of a block.
-  static thread_local std::deque<Fiber> fibers;
-  if (fibers.size() < size_t(kernel.threads)) fibers.resize(size_t(kernel.threads));
-  last_shared_bytes = 0;
-  std::vector<int> blocks(size_t(grid.x) * size_t(grid.y));
-  std::iota(blocks.begin(), blocks.end(), 0);
-  std::shuffle(blocks.begin(), blocks.end(), here.random);
-  for (const int i : blocks) {
-    Prepare(here,
-            {.thread = 0,
-             .threads = kernel.threads,
-             .block_x = i % grid.x,
-             .block_y = i / grid.x,
-             .blocks_x = grid.x,
-             .blocks_y = grid.y},
-            grid.shared_bytes);
-    RunBlock(kernel, args, fibers);
-  }
-  block = nullptr;
+  race_check::Take(&end_place);
 }
 
 size_t LastSharedBytes() { return last_shared_bytes; }
@@ -274,11 +298,16 @@ size_t LastSharedBytes() { return last_shared_bytes; }
 std::byte* DynamicShared() { return block->dynamic.get(); }
 
 void SyncBlock() {
+  char* const place = &block_places[block->turn];
+  race_check::Publish(place);
   OwnWarp().at_block |= 1u << OwnLane();
   if (++block->arrived < static_cast<int>(block->threads.size())) {
     Fiber::Stop();
+    race_check::Take(place);
     return;
   }
+  race_check::Take(place);
+  block->turn ^= 1;
   block->arrived = 0;
   OwnWarp().at_block &= ~(1u << OwnLane());
   for (Warp& warp : block->warps) {
@@ -287,11 +316,25 @@ void SyncBlock() {
   }
 }
 
+void SyncWarp() {
+  char* const place = &warp_places[self->id.thread / kWarp][OwnWarp().turn];
+  race_check::Publish(place);
+  ExchangeBytes("", 1, "SyncWarp");
+  race_check::Take(place);
+}
+
+void Fence() {
+  race_check::Publish(&fence_place);
+  race_check::Take(&fence_place);
+}
+
 void CheckAligned(const void* at, size_t alignment) {
   if (reinterpret_cast<uintptr_t>(at) % alignment != 0) Die("misaligned access");
 }
 
 void CopyLater(void* to, const void* from) {
+  race_check::Write16(to);  // as soon as this, and as late as in DoCopy
+  const race_check::Uninvolved uninvolved;
   if (block->late_copies || block->random() >> 63 == 0) {
     self->copies.push_back({to, from});
   } else {
@@ -299,7 +342,10 @@ void CopyLater(void* to, const void* from) {
   }
 }
 
-void CommitCopies() { self->groups.push_back(self->copies.size()); }
+void CommitCopies() {
+  const race_check::Uninvolved uninvolved;
+  self->groups.push_back(self->copies.size());
+}
 
 void AwaitCopies(int pending) {
   Thread& me = *self;
@@ -316,6 +362,7 @@ void AwaitCopies(int pending) {
 
 const std::byte* ExchangeBytes(const void* value, size_t bytes, const char* what,
                                void (*finish)(std::byte* values)) {
+  const race_check::Uninvolved uninvolved;
   Warp& warp = OwnWarp();
   if (warp.waiting == 0) {
     warp.bytes = bytes;
@@ -343,6 +390,7 @@ void Multiply(MmaOperands& operands) {
 }
 
 void* SharedBytes(const void* place, size_t bytes) {
+  const race_check::Uninvolved uninvolved;
   auto& memory = block->shared[place];
   if (memory == nullptr) {
     memory = Poisoned(bytes);

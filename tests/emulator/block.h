@@ -41,6 +41,8 @@ extern constinit thread_local const ThreadId* current_thread;
 inline const ThreadId& Self() { return *current_thread; }
 std::byte* DynamicShared();
 void SyncBlock();
+void SyncWarp();
+void Fence();
 void CheckAligned(const void* at, size_t alignment);
 void CopyLater(void* to, const void* from);  // 16 bytes; from null: zeros
 void CommitCopies();

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "tests/emulator/race_check.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -52,6 +54,8 @@ struct Fiber::State {
   bool done = true;
   void* stack = nullptr;
   size_t unused = 0;  // bytes at the top of the stack
+  void* race_thread = race_check::NewThread();
+  void* race_resumer = nullptr;
 #if defined(__x86_64__)
   void* parked = nullptr;   // the fiber's stack pointer while it does not run
   void* resumer = nullptr;  // whoever resumed it
@@ -81,6 +85,7 @@ void Fiber::State::SwitchOut([[maybe_unused]] bool for_good) {
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, resumer_bottom, resumer_size);
 #endif
+  race_check::SwitchTo(race_resumer);
 #if defined(__x86_64__)
   lorad_switch_stack(&parked, resumer);
 #else
@@ -116,7 +121,10 @@ Fiber::Fiber() : state_(std::make_unique<State>()) {
   state_->unused = fibers++ * 448 % 8192;
 }
 
-Fiber::~Fiber() { munmap(state_->stack, kStackBytes); }
+Fiber::~Fiber() {
+  race_check::EndThread(state_->race_thread);
+  munmap(state_->stack, kStackBytes);
+}
 
 void Fiber::Reset(std::function<void()> body) {
   if (!state_->done) std::abort();
@@ -148,6 +156,8 @@ void Fiber::Resume() {
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, state_->stack, kStackBytes);
 #endif
+  state_->race_resumer = race_check::ThisThread();
+  race_check::SwitchTo(state_->race_thread);
 #if defined(__x86_64__)
   lorad_switch_stack(&state_->resumer, state_->parked);
 #else

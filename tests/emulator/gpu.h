@@ -46,8 +46,8 @@ inline int BlocksY() { return emulator::Self().blocks_y; }
 inline std::byte* DynamicShared() { return emulator::DynamicShared(); }
 
 inline void SyncBlock() { emulator::SyncBlock(); }
-inline void SyncWarp() { emulator::Exchange<int>(0, "SyncWarp"); }
-inline void Fence() {}
+inline void SyncWarp() { emulator::SyncWarp(); }
+inline void Fence() { emulator::Fence(); }
 
 template <typename T>
 T ShuffleXor(T value, int mask) {
@@ -70,15 +70,9 @@ inline uint32_t Ballot(bool value) {
 }
 inline bool Any(bool value) { return Ballot(value) != 0; }
 
-inline int AtomicAdd(int* at, int value) {
-  const int before = *at;
-  *at += value;
-  return before;
-}
+inline int AtomicAdd(int* at, int value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 inline unsigned AtomicAdd(unsigned* at, unsigned value) {
-  const unsigned before = *at;
-  *at += value;
-  return before;
+  return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
 
 struct alignas(16) Vec4 {

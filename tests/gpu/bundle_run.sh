@@ -45,6 +45,9 @@ step() {
 
 device() { nvidia-smi && nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.mem,clocks.max.sm --format=csv,noheader; }
 
+# Where there is no device its tests are skipped: that is no success here.
+runtime() { "$top/bin/cuda_device_test" && "$top/bin/cuda_device_test" | awk '/SKIPPED/ {bad = 1; print} END {exit bad}'; }
+
 golden() { "$top/bin/model_golden_device_test"; }
 
 # The demo's accuracy and the daemon's isolation and hot loading, on the GPU.
@@ -87,13 +90,13 @@ serve() {
 torch() { command -v python3 >/dev/null && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null || return 77
           python3 "$top/torch_compare.py" --json "$out/torch.json"; }
 
-export -f device golden demo sanitizer serve torch
+export -f device runtime golden demo sanitizer serve torch
 export top out
 
 for s in "${steps[@]}"; do
   case $s in
     device) step device 60 bash -c device ;;
-    runtime) step runtime 100 "$top/bin/cuda_device_test" ;;
+    runtime) step runtime 100 bash -c runtime ;;
     conformance) step conformance 300 "$top/bin/kernels_conformance_device_test" ;;
     graph) step graph 200 "$top/bin/cuda_graph_device_test" ;;
     golden) step golden 200 bash -c golden ;;
