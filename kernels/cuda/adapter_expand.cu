@@ -207,10 +207,10 @@ template <int kRowTiles, int kOfWarp, int kAhead>
 LORAD_KERNEL(kThreads, kBlocks)
 void Expand(ExpandArgs args) {
   LORAD_SHARED(Vec4[StagedVectors(kRowTiles, kOfWarp, kWarps)], v);
-  const int listed = *args.items.count;
-  const int count = listed < args.capacity ? listed : args.capacity;
-  for (int i = BlockX(); i < count; i += BlocksX()) {
+  for (int i = BlockX(); i < args.capacity; i += BlocksX()) {
+    // Read beside the count, not after it.
     const ExpandItem item = args.items.items[i];
+    if (i >= *args.items.count) break;
     ExpandOne<kRowTiles, kOfWarp, kAhead>(args, item, v);
   }
 }

@@ -128,7 +128,7 @@ struct AdapterParams {
   const uint32_t* pages = nullptr;
   float* scratch = nullptr;
 };
-// `capacity`: the most items that the list may have; it decides the grid. x: bf16.
+// `capacity`: the items that the list has memory for; it decides the grid. x: bf16.
 void LaunchShrink(Launcher& launch, const DeviceFacts& device, const AdapterParams& params,
                   const TensorView& x, ListView<ShrinkItem> items, int capacity, bool many_rows);
 // y: bf16 or fp32.

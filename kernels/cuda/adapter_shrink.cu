@@ -253,10 +253,10 @@ LORAD_DEVICE void ShrinkMany(const Work& work, float* shared) {
 // Calls body<rank tiles, stages> for the item's tiles.
 template <typename Body>
 LORAD_DEVICE void ForEachItem(const ShrinkArgs& args, const Body& body) {
-  const int listed = *args.items.count;
-  const int count = listed < args.capacity ? listed : args.capacity;
-  for (int i = BlockX(); i < count; i += BlocksX()) {
+  for (int i = BlockX(); i < args.capacity; i += BlocksX()) {
+    // Read beside the count, not after it.
     const ShrinkItem item = args.items.items[i];
+    if (i >= *args.items.count) break;
     // All modules of a site have its A tiles in common.
     const ModuleRecord record = LoadRecord(args.images, uint32_t(item.first_page), args.site,
                                            uint32_t(item.site_modules), 0);
