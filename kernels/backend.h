@@ -215,7 +215,8 @@ class Backend {
   virtual void RopeAppend(const RopeAppendArgs& args) = 0;
   // Causal attention of each row over its sequence's positions 0 .. its own.
   virtual void Attention(const AttentionArgs& args) = 0;
-  // out = silu(gate) * up, gate_up [rows, 2*ffn]: gate first.
+  // out = silu(gate) * up, gate_up [rows, 2*ffn]: gate first. Uses up gate_up: what it holds then
+  // is not defined.
   virtual void SwiGlu(int rows, const Tensor& gate_up, Tensor& out) = 0;
   // out[i] = x[rows[i]].
   virtual void GatherRows(std::span<const int32_t> rows, const Tensor& x, Tensor& out) = 0;

@@ -112,7 +112,7 @@ struct AdapterLayout {
   std::vector<AdapterModule> modules;  // by site, then out_begin
   std::vector<uint32_t> site_begin;    // [sites + 1] index of a site's first module
   // For the CUDA backend, empty elsewhere: the most modules of any site, and for each site the
-  // first one whose modules have equal ranks, inputs and outputs.
+  // first one with equal modules, but for their scales.
   uint32_t site_modules = 0;
   std::vector<uint32_t> site_shape;
 

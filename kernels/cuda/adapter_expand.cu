@@ -75,9 +75,6 @@ LORAD_DEVICE Vec4 AddFloats(Vec4 v, float a, float b, float c, float d) {
   return {FloatToBits(BitsToFloat(v.x) + a), FloatToBits(BitsToFloat(v.y) + b),
           FloatToBits(BitsToFloat(v.z) + c), FloatToBits(BitsToFloat(v.w) + d)};
 }
-LORAD_DEVICE uint32_t AddBf16(uint32_t v, float low, float high) {
-  return PackBf16(LowBf16(v) + low, HighBf16(v) + high);
-}
 
 template <bool kFull>
 LORAD_DEVICE void Write(const Target& target, int row, int column, const Columns& before,
@@ -236,6 +233,7 @@ void LaunchExpand(Launcher& launch, const DeviceFacts& device, const AdapterPara
 std::vector<KernelRef> AdapterKernels() {
   std::vector<KernelRef> kernels = {kExpandFewRows, kExpandManyRows};
   AppendShrinkKernels(kernels);
+  AppendSwiGluKernels(kernels);
   return kernels;
 }
 

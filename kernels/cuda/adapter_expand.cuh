@@ -127,8 +127,24 @@ LORAD_DEVICE void FetchB(const PagedImages& images, const Expansion& e, int grou
   }
 }
 
-// sum += v B of one pair. `v`: what the block has staged of these rows. `own`: [kRowTiles][lanes]
-// of this warp.
+// sum += v B of one pair. `v`: the pair's operands of the first row tile, this lane's; those of the
+// next ones lie `stride` vectors further each.
+template <int kRowTiles>
+LORAD_DEVICE void MultiplyStaged(const Vec4* v, int stride, const BPair& b,
+                                 float (&sum)[kRowTiles][4][4]) {
+  LORAD_UNROLL
+  for (int m = 0; m < kRowTiles; ++m) {
+    const Vec4 a = Load16(v + m * stride);
+    const uint32_t words[4] = {a.x, a.y, a.z, a.w};
+    Mma16816(sum[m][0], words, b.low.x, b.high.x);
+    Mma16816(sum[m][1], words, b.low.y, b.high.y);
+    Mma16816(sum[m][2], words, b.low.z, b.high.z);
+    Mma16816(sum[m][3], words, b.low.w, b.high.w);
+  }
+}
+
+// The same for a pair that may lie behind what is staged. `v`: what the block has staged of these
+// rows. `own`: [kRowTiles][lanes] of this warp.
 template <int kRowTiles>
 LORAD_DEVICE void MultiplyPair(const Expansion& e, const Vec4* v, Vec4* own, int pair,
                                const BPair& b, float (&sum)[kRowTiles][4][4]) {
@@ -141,20 +157,17 @@ LORAD_DEVICE void MultiplyPair(const Expansion& e, const Vec4* v, Vec4* own, int
     from = own + Lane();
     stride = kWarp;
   }
-  LORAD_UNROLL
-  for (int m = 0; m < kRowTiles; ++m) {
-    const Vec4 a = Load16(from + m * stride);
-    const uint32_t words[4] = {a.x, a.y, a.z, a.w};
-    Mma16816(sum[m][0], words, b.low.x, b.high.x);
-    Mma16816(sum[m][1], words, b.low.y, b.high.y);
-    Mma16816(sum[m][2], words, b.low.z, b.high.z);
-    Mma16816(sum[m][3], words, b.low.w, b.high.w);
-  }
+  MultiplyStaged(from, stride, b, sum);
 }
 
 // Output 8t + i of row lane/4 (half 0) or lane/4 + 8 (half 1) of a row tile.
 LORAD_DEVICE float SumAt(const float (&sum)[4][4], int half, int i) {
   return sum[i / 2][half * 2 + i % 2];
+}
+
+// Two neighbouring columns in bf16 and what is added to them, rounded once.
+LORAD_DEVICE uint32_t AddBf16(uint32_t v, float low, float high) {
+  return PackBf16(LowBf16(v) + low, HighBf16(v) + high);
 }
 
 }  // namespace lorad::kernels::cuda

@@ -1,9 +1,9 @@
 // Adapter images of the CUDA backend: laying out and packing what adapter_index.h describes.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <limits>
 #include <map>
-#include <tuple>
 #include <vector>
 
 #include "kernels/adapter_layout.h"
@@ -64,14 +64,16 @@ uint64_t PlaceSite(std::span<AdapterModule> modules, uint64_t begin) {
   return end;
 }
 
-// For each site the first one whose modules have the same shapes.
+// For each site the first one with the same modules, but for their scales.
 std::vector<uint32_t> SiteShapes(const AdapterLayout& layout, uint32_t sites) {
-  using Shape = std::vector<std::tuple<uint32_t, uint32_t, uint32_t>>;
+  using Shape = std::vector<std::array<uint32_t, 4>>;
   std::map<Shape, uint32_t> known;
   std::vector<uint32_t> shapes;
   for (uint32_t site = 0; site < sites; ++site) {
     Shape shape;
-    for (const AdapterModule& m : layout.At(site)) shape.emplace_back(m.rank, m.d_in, m.out_cols);
+    for (const AdapterModule& m : layout.At(site)) {
+      shape.push_back({m.rank, m.d_in, m.out_begin, m.out_cols});
+    }
     shapes.push_back(known.try_emplace(shape, site).first->second);
   }
   return shapes;

@@ -50,7 +50,8 @@ LORAD_DEVICE ModuleRecord LoadRecord(const PagedImages& images, uint32_t first_p
   return record;
 }
 
-// The kernels of adapter_shrink.cu; AdapterKernels has them all.
+// The kernels of adapter_shrink.cu and adapter_swiglu.cu; AdapterKernels has them all.
 void AppendShrinkKernels(std::vector<KernelRef>& kernels);
+void AppendSwiGluKernels(std::vector<KernelRef>& kernels);
 
 }  // namespace lorad::kernels::cuda

@@ -20,7 +20,7 @@ constexpr int kMostFewRows = 32;
 constexpr int kBlocks = 4;
 // Rank tiles that a shrink item may have, most first.
 constexpr std::array<int, 5> kTileChoices = {6, 4, 3, 2, 1};
-// Groups of outputs that an expand item has at least, and a multiple of: one for each warp.
+// Groups of outputs that an item has at least, and a multiple of: one for each warp.
 constexpr int kGroupStep = 4;
 
 // Where part `part` of `parts` equal ones of [0, count) begins.
@@ -65,23 +65,26 @@ void AdapterWork::AddEntries(const AdapterSegment& segment) {
   }
 }
 
-const SiteWork& AdapterWork::At(uint32_t site) {
+const SiteWork& AdapterWork::At(uint32_t site) { return Find(site).work; }
+
+AdapterWork::KnownSite& AdapterWork::Find(uint32_t site) {
   key_.clear();
   for (const AdapterLayout* layout : shapes_) {
     key_.push_back(site < layout->site_shape.size() ? layout->site_shape[site]
                                                     : std::numeric_limits<uint32_t>::max());
   }
   for (size_t i = 0; i < used_; ++i) {
-    if (known_[i]->shapes == key_) return known_[i]->work;
+    if (known_[i]->shapes == key_) return *known_[i];
   }
   if (used_ == known_.size()) known_.push_back(std::make_unique<KnownSite>());
   KnownSite& fresh = *known_[used_++];
   fresh.shapes = key_;
+  fresh.swiglu_rows = 0;
   Build(site, fresh.work);
-  return fresh.work;
+  return fresh;
 }
 
-void AdapterWork::Build(uint32_t site, SiteWork& work) {
+size_t AdapterWork::PlanScratch(uint32_t site) {
   at_site_.clear();
   size_t floats = 0;
   for (size_t i = 0; i < entries_.size(); ++i) {
@@ -98,7 +101,11 @@ void AdapterWork::Build(uint32_t site, SiteWork& work) {
     floats += size_t(entries_[i].rows) * size_t(at.spans) * size_t(at.tiles) * kTileRanks;
     LORAD_CHECK(floats <= size_t{std::numeric_limits<int32_t>::max()});
   }
-  scratch_floats_ = std::max(scratch_floats_, floats);
+  return floats;
+}
+
+void AdapterWork::Build(uint32_t site, SiteWork& work) {
+  scratch_floats_ = std::max(scratch_floats_, PlanScratch(site));
   BuildShrink(/*many=*/false, work.shrink_few);
   BuildShrink(/*many=*/true, work.shrink_many);
   BuildExpand(site, /*many=*/false, work.expand_few);
@@ -184,6 +191,94 @@ void AdapterWork::BuildExpand(uint32_t site, bool many, std::vector<ExpandItem>&
       }
       ++module;
       first_tile += rank_tiles;
+    }
+  }
+}
+
+const SwiGluWork* AdapterWork::SwiGlu(uint32_t site, int rows, int ffn) {
+  KnownSite& known = Find(site);
+  if (known.swiglu_rows == 0) {
+    known.swiglu_rows = rows;
+    known.swiglu_ffn = ffn;
+    known.swiglu_possible = ffn % 8 == 0 && ListSwiGluRows(site, rows, ffn);
+    if (known.swiglu_possible) {
+      BuildSwiGlu(ffn, /*many=*/false, known.swiglu.few);
+      BuildSwiGlu(ffn, /*many=*/true, known.swiglu.many);
+    }
+  }
+  // A list that was handed out does not change.
+  const bool same = known.swiglu_rows == rows && known.swiglu_ffn == ffn;
+  return known.swiglu_possible && same ? &known.swiglu : nullptr;
+}
+
+bool AdapterWork::ListSwiGluRows(uint32_t site, int rows, int ffn) {
+  PlanScratch(site);
+  swiglu_rows_.clear();
+  int row = 0;
+  const auto base_rows_to = [&](int end) {
+    while (row < end) {
+      swiglu_rows_.push_back({.first_row = row, .rows = std::min(end - row, kManyRows)});
+      row += swiglu_rows_.back().rows;
+    }
+  };
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const SegmentEntry& entry = entries_[i];
+    const EntrySite& at = at_site_[i];
+    base_rows_to(entry.first_row);
+    row += entry.rows;
+    SwiGluItem item{.segment = static_cast<int32_t>(i),
+                    .first_row = entry.first_row,
+                    .rows = entry.rows,
+                    .first_page = entry.first_page,
+                    .site_modules = static_cast<int32_t>(layouts_[i]->site_modules),
+                    .spans = at.spans,
+                    .rank_stride = at.tiles * int{kTileRanks}};
+    const int most_ranks = entry.rows > kFewRows ? kSwiGluManyRanks : kSwiGluFewRanks;
+    int module = 0, scratch = at.scratch;
+    for (const AdapterModule& m : layouts_[i]->At(site)) {
+      if (int(m.out_cols) != ffn || (m.out_begin != 0 && int(m.out_begin) != ffn)) return false;
+      const int tiles = static_cast<int>(RankTiles(m.rank));
+      if (tiles * int{kTileRanks} > most_ranks) return false;
+      if (m.out_begin == 0) {
+        item.gate_module = module;
+        item.gate_tiles = tiles;
+        item.gate_scratch = scratch;
+      } else {
+        item.up_module = module;
+        item.up_tiles = tiles;
+        item.up_scratch = scratch;
+      }
+      scratch += tiles * int{kTileRanks};
+      ++module;
+    }
+    swiglu_rows_.push_back(item);
+  }
+  base_rows_to(rows);
+  return true;
+}
+
+void AdapterWork::BuildSwiGlu(int ffn, bool many, std::vector<SwiGluItem>& items) {
+  items.clear();
+  const int groups = DivideUp(ffn, int{kTileOutputs});
+  const int steps = DivideUp(groups, kGroupStep);
+  // What a group costs: its B tiles, and its share of gate, up and the result.
+  const auto cost_of = [&](const SwiGluItem& item) {
+    return item.gate_tiles + item.up_tiles + (many ? 24 : 6);
+  };
+  int64_t cost = 0;
+  for (const SwiGluItem& item : swiglu_rows_) {
+    if ((item.rows > kFewRows) == many) cost += int64_t{groups} * cost_of(item);
+  }
+  const int64_t cost_each = DivideUp<int64_t>(cost, 2 * kBlocks * multiprocessors_);
+  for (SwiGluItem item : swiglu_rows_) {
+    if ((item.rows > kFewRows) != many) continue;
+    const auto steps_each =
+        std::max<int64_t>(1, DivideUp<int64_t>(cost_each, int64_t{cost_of(item)} * kGroupStep));
+    const auto parts = static_cast<int>(DivideUp<int64_t>(steps, steps_each));
+    for (int part = 0; part < parts; ++part) {
+      item.group_begin = PartBegin(steps, parts, part) * kGroupStep;
+      item.group_end = std::min(groups, PartBegin(steps, parts, part + 1) * kGroupStep);
+      items.push_back(item);
     }
   }
 }

@@ -8,6 +8,7 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/octet.h"
 #include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/swiglu.h"
 
 namespace lorad::kernels::cuda {
 namespace {
@@ -148,9 +149,7 @@ LORAD_KERNEL(kThreads, 4) void SwiGlu(SwiGluArgs args) {
   if (column >= args.out.cols) return;
   Octet gate = LoadOctet(args.gate_up, row, column);
   const Octet up = LoadOctet(args.gate_up, row, args.out.cols + column, 2 * args.out.cols);
-  for (int i = 0; i < kOctet; ++i) {
-    gate.v[i] = gate.v[i] / (1.0f + expf(-gate.v[i])) * up.v[i];
-  }
+  for (int i = 0; i < kOctet; ++i) gate.v[i] = SwiGluOf(gate.v[i], up.v[i]);
   StoreOctet(args.out, row, column, gate);
 }
 

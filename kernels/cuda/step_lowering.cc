@@ -70,8 +70,15 @@ bool StepLowering::Lower(const StepOps& step, Program* program) {
   program_ = program;
   decode_ = DecodesOnly(step);
   adapters_used_ = attention_used_ = 0;
-  for (const StepOp& op : step.ops) {
-    std::visit([this](const auto& o) { Lower(o); }, op);
+  for (size_t i = 0; i < step.ops.size(); ++i) {
+    const auto* linear = std::get_if<LinearOp>(&step.ops[i]);
+    const auto* next = i + 1 < step.ops.size() ? std::get_if<SwiGluOp>(&step.ops[i + 1]) : nullptr;
+    if (linear != nullptr && next != nullptr && next->gate_up == &Of(*linear->args.y)) {
+      Lower(*linear, next);
+      ++i;
+    } else {
+      std::visit([this](const auto& o) { Lower(o); }, step.ops[i]);
+    }
   }
   return program->fits() && !workspace_.wanted() && !low_rank_.wanted() && !partials_.wanted() &&
          !exchange_.wanted();
@@ -159,9 +166,12 @@ void StepLowering::Lower(const GatherOp& op) {
   op.whole->set_rows(op.rows);
 }
 
+void StepLowering::Lower(const LinearOp& op) { Lower(op, nullptr); }
+
 // The adapters' first half runs beside the product of the base weights and needs few of the
-// device's processors; the second half adds to what that product wrote.
-void StepLowering::Lower(const LinearOp& op) {
+// device's processors; the second half adds to what that product wrote, or is part of the
+// activation that follows.
+void StepLowering::Lower(const LinearOp& op, const SwiGluOp* activation) {
   const LinearArgs& args = op.args;
   const CudaTensor& x = Of(*args.x);
   CudaTensor& y = Of(*args.y);
@@ -171,6 +181,7 @@ void StepLowering::Lower(const LinearOp& op) {
   const SiteWork* work = adapters == nullptr ? nullptr : &adapters->work.At(args.site);
   if (work == nullptr || (work->shrink_few.empty() && work->shrink_many.empty())) {
     Product(rows, x, Of(*args.w), y, args.accumulate);
+    if (activation != nullptr) Lower(*activation);
     return;
   }
   for (size_t i = 0; i < op.waits; ++i) {
@@ -183,24 +194,47 @@ void StepLowering::Lower(const LinearOp& op) {
                              .entries = adapters->entries,
                              .pages = adapters->pages,
                              .scratch = static_cast<float*>(low_rank_.data())};
-  const auto shrink = [&](const std::vector<ShrinkItem>& items, bool many_rows) {
-    if (items.empty()) return;
-    const auto list = program_->List(std::span(items), kMinWork);
-    LaunchShrink(*program_, device(), params, x.view(), list.view, list.capacity, many_rows);
-  };
-  const auto expand = [&](const std::vector<ExpandItem>& items, bool many_rows) {
-    if (items.empty()) return;
-    const auto list = program_->List(std::span(items), kMinWork);
-    LaunchExpand(*program_, device(), params, y.view(), list.view, list.capacity, many_rows);
+  // Calls launch(list, capacity, many_rows) for lists that are not empty.
+  const auto each = [&](const auto& few, const auto& many, const auto& launch) {
+    for (const bool many_rows : {false, true}) {
+      const auto& items = many_rows ? many : few;
+      if (items.empty()) continue;
+      const auto list = program_->List(std::span(items), kMinWork);
+      launch(list.view, list.capacity, many_rows);
+    }
   };
   program_->Fork();
-  shrink(work->shrink_few, false);
-  shrink(work->shrink_many, true);
+  each(work->shrink_few, work->shrink_many, [&](const auto& list, int capacity, bool many_rows) {
+    LaunchShrink(*program_, device(), params, x.view(), list, capacity, many_rows);
+  });
   program_->EndFork();
   Product(rows, x, Of(*args.w), y, args.accumulate);
   program_->Join();
-  expand(work->expand_few, false);
-  expand(work->expand_many, true);
+  const SwiGluWork* fused =
+      activation == nullptr ? nullptr : Fused(*activation, y, *adapters, args);
+  if (fused != nullptr) {
+    CudaTensor& out = *activation->out;
+    each(fused->few, fused->many, [&](const auto& list, int capacity, bool many_rows) {
+      LaunchExpandSwiGlu(*program_, device(), params, y.view(), out.view(), list, capacity,
+                         many_rows);
+    });
+    out.set_rows(activation->rows);
+    return;
+  }
+  each(work->expand_few, work->expand_many, [&](const auto& list, int capacity, bool many_rows) {
+    LaunchExpand(*program_, device(), params, y.view(), list, capacity, many_rows);
+  });
+  if (activation != nullptr) Lower(*activation);
+}
+
+const SwiGluWork* StepLowering::Fused(const SwiGluOp& activation, const CudaTensor& gate_up,
+                                      StepAdapters& adapters, const LinearArgs& args) {
+  const CudaTensor& out = *activation.out;
+  if (activation.rows != args.rows || gate_up.view().full || out.view().full ||
+      gate_up.cols() != 2 * out.cols()) {
+    return nullptr;
+  }
+  return adapters.work.SwiGlu(args.site, args.rows, out.cols());
 }
 
 void StepLowering::Product(int rows, const CudaTensor& x, const CudaMatrix& w, const CudaTensor& y,

@@ -68,6 +68,8 @@ class StepLowering {
   void Lower(const RopeAppendOp& op);
   void Lower(const AttentionOp& op);
   void Lower(const SwiGluOp& op);
+  // With the activation of its result, if that follows.
+  void Lower(const LinearOp& op, const SwiGluOp* activation);
   void Lower(const GatherRowsOp& op);
   void Lower(const SampleOp& op);
   void Lower(const SumOp& op);
@@ -77,6 +79,9 @@ class StepLowering {
   void Product(int rows, const CudaTensor& x, const CudaMatrix& w, const CudaTensor& y,
                bool accumulate);
   StepAdapters& AdaptersOf(std::span<const AdapterSegment> segments);
+  // The work of expansion and activation in one; null: they cannot be.
+  const SwiGluWork* Fused(const SwiGluOp& activation, const CudaTensor& gate_up,
+                          StepAdapters& adapters, const LinearArgs& args);
   StepAttention& AttentionOf(std::span<const SequenceRows> sequences, int rows,
                              const AttentionShape& shape);
   // A list without items has no capacity, and nothing is launched for it.

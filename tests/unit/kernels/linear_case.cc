@@ -68,7 +68,10 @@ Rows LoadedLinear::Run(std::span<const int> order) {
                          .accumulate = problem_.accumulate,
                          .site = problem_.site,
                          .segments = segments});
-  return rig_.Download(*y, rows);
+  if (!problem_.activation) return rig_.Download(*y, rows);
+  const auto out = rig_.backend().NewTensor(rows + 3, problem_.out_cols() / 2);
+  rig_.backend().SwiGlu(rows, *y, *out);
+  return rig_.Download(*out, rows);
 }
 
 Rows LoadedLinear::Run() {

@@ -23,9 +23,10 @@ struct LinearCase {
   std::vector<std::vector<ModuleSpec>> adapters = {};
   std::vector<int> adapter_of_row = {};   // [rows] index of an adapter or -1; empty: no adapters
   std::vector<float> weight_of_row = {};  // [rows]; empty: all 1
+  bool activation = false;                // the result is SwiGlu of y, half as many columns
   uint64_t seed = 7;
 
-  int out_cols() const;
+  int out_cols() const;  // of y
 };
 
 inline constexpr uint32_t kSites = 3;

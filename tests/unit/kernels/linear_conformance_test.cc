@@ -206,6 +206,52 @@ TEST_P(LinearConformance, AdapterFilesOfEveryFormat) {
   }
 }
 
+// A feed-forward layer whose adapters change gate and up, one of them, or neither; with `odd` also
+// a part of one, and columns that fill no vector.
+LinearCase FeedForward(bool odd) {
+  const int ffn = odd ? 45 : 104;
+  const auto module = [&](int rank, bool up) {
+    return ModuleSpec{.site = 1,
+                      .rank = rank,
+                      .d_in = 90,
+                      .out_begin = up ? ffn : 0,
+                      .out_cols = ffn,
+                      .scale = 0.05f,
+                      .values = Values::kDense};
+  };
+  LinearCase problem{.cols = 90,
+                     .parts = {ffn, ffn},
+                     .values = Values::kDense,
+                     .site = 1,
+                     .adapters = {{module(16, false), module(16, true)},
+                                  {module(5, true)},
+                                  {module(1, false), module(256, true)},
+                                  {module(40, false)},
+                                  {{.site = 2, .rank = 4, .d_in = 40, .out_cols = 8}}},
+                     .activation = true};
+  if (odd) {
+    problem.adapters.push_back({module(9, false)});
+    problem.adapters.back()[0].out_cols = 30;
+  }
+  return problem;
+}
+
+TEST_P(LinearConformance, ActivationOfWhatAdaptersChange) {
+  // A product of two results is off by what both are.
+  constexpr Deviation kBound{2 * kBf16Bound.norm, 2 * kBf16Bound.highest};
+  for (const bool odd : {false, true}) {
+    for (const int run : {1, 3, 18, 40}) {
+      LinearCase problem = FeedForward(odd);
+      problem.rows = run * 7;
+      problem.adapter_of_row = AdaptersInRuns(problem.rows, int(problem.adapters.size()), run);
+      problem.format = GetParam().format;
+      const Rows want = RunLinear({.pages = 400}, problem);
+      const Rows got = RunLinear({.backend = backend(), .pages = 400}, problem);
+      EXPECT_TRUE(Within(got, want, Stored(backend(), kBound))) << run << " odd " << odd;
+    }
+  }
+}
+
 TEST_P(LinearConformance, LayoutKeepsItsPromises) {
   for (const size_t page_bytes : {size_t{4096}, size_t{20480}, size_t{1} << 16}) {
     Rig rig({.backend = backend(), .page_bytes = page_bytes, .pages = 400});
@@ -328,6 +374,35 @@ TEST_P(LinearInvariance, RowsOfLongSegments) {
   for (int i = 0; i < 150; ++i) order.push_back(8 + i % 4);
   for (int i = 20; i < 24; ++i) order.push_back(i);
   ExpectRows(linear.Run(order), order);
+}
+
+TEST_P(LinearInvariance, ThroughTheActivationToo) {
+  constexpr int kEach = 9;
+  for (const bool odd : {false, true}) {
+    LinearCase problem = FeedForward(odd);
+    const int adapters = int(problem.adapters.size());
+    problem.rows = kEach * (adapters + 1);
+    problem.adapter_of_row = AdaptersInRuns(problem.rows, adapters, kEach);
+    problem.format = GetParam().format;
+    Rig rig(Options());
+    LoadedLinear linear(rig, problem);
+    std::vector<int> in_order(size_t(problem.rows)), shuffled, long_runs;
+    std::iota(in_order.begin(), in_order.end(), 0);
+    for (const int row : in_order) shuffled.push_back(row * 7 % problem.rows);
+    // Many rows of one adapter and many of none, a few of one whose rank is great.
+    for (int i = 0; i < 70; ++i) long_runs.push_back(i % kEach);
+    for (int i = 0; i < 5; ++i) long_runs.push_back(2 * kEach + i);
+    for (int i = 0; i < 70; ++i) long_runs.push_back(adapters * kEach + i % kEach);
+    std::vector<Rows> alone;
+    for (const int row : in_order) alone.push_back(linear.Run({&row, 1}));
+    for (const auto& order : {in_order, shuffled, long_runs}) {
+      const Rows together = linear.Run(order);
+      for (size_t i = 0; i < order.size(); ++i) {
+        EXPECT_TRUE(SameBits(alone[size_t(order[i])].At(0), together.At(int(i))))
+            << "row " << order[i] << " as row " << i << " of " << order.size() << " odd " << odd;
+      }
+    }
+  }
 }
 
 TEST_P(LinearInvariance, ThreadsPagesAndPlacement) {

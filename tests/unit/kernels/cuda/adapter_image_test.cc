@@ -232,12 +232,12 @@ TEST(AdapterImageTest, SitesFollowEachOtherBehindTheDirectory) {
   EXPECT_EQ(layout.site_begin, (std::vector<uint32_t>{0, 1, 1, 3, 4, 4}));
 }
 
-TEST(AdapterImageTest, SitesOfEqualShapesAreKnown) {
-  const std::vector<Module> modules = {{0, 0, 8, 64, 32},  {1, 0, 8, 64, 33}, {2, 5, 8, 64, 32},
+TEST(AdapterImageTest, SitesWithEqualModulesAreKnown) {
+  const std::vector<Module> modules = {{0, 0, 8, 64, 32},  {1, 0, 8, 64, 33}, {2, 0, 8, 64, 32},
                                        {3, 0, 9, 64, 32},  {4, 0, 8, 65, 32}, {5, 0, 8, 64, 32},
                                        {5, 32, 8, 64, 32}, {7, 0, 8, 64, 32}, {7, 40, 8, 64, 32}};
   const Image image(modules, 9, 4096);
-  EXPECT_EQ(image.layout().site_shape, (std::vector<uint32_t>{0, 1, 0, 3, 4, 5, 6, 5, 6}));
+  EXPECT_EQ(image.layout().site_shape, (std::vector<uint32_t>{0, 1, 0, 3, 4, 5, 6, 7, 6}));
 }
 
 TEST(AdapterImageTest, ReadsEveryElementType) {

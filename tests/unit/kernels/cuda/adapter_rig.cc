@@ -9,6 +9,7 @@
 #include <random>
 
 #include "kernels/cpu/bf16.h"
+#include "kernels/cuda/row_ops.h"
 #include "tests/emulator/launcher.h"
 
 namespace lorad::kernels::cuda {
@@ -145,27 +146,71 @@ std::vector<float> AdapterRig::X(int input) const {
 std::vector<float> AdapterRig::Before(int input) const {
   std::vector<float> y = Values(problem_.numbers, size_t(problem_.outputs),
                                 problem_.seed * 200003 + uint64_t(input), 8, 1.0f);
+  // Adding nothing must not change even a zero's sign.
+  for (size_t i = size_t(input) % 7; i < y.size(); i += 7) y[i] = -0.0f;
   y.resize(size_t(PaddedColumns(problem_.outputs)), 0.0f);
   return y;
 }
 
-AdapterRig::Result AdapterRig::Step(uint32_t site, std::span<const Rows> runs,
-                                    uint64_t order_seed) const {
-  std::vector<uint16_t> x;
-  std::vector<float> y_full;
-  std::vector<uint16_t> y_bf16;
-  std::vector<AdapterSegment> segments;
+struct AdapterRig::Batch {
+  Batch(const AdapterRig& rig, uint32_t site, std::span<const Rows> runs, uint64_t order_seed);
+
+  void Shrink() {
+    const SiteWork& site = work.At(params.site);
+    for (const bool many : {false, true}) {
+      const auto& items = many ? site.shrink_many : site.shrink_few;
+      List<ShrinkItem> list(items);
+      LaunchShrink(launch, facts, params, x_view, list.view(), int(items.size()) + 3, many);
+    }
+  }
+  void Expand() {
+    const SiteWork& site = work.At(params.site);
+    for (const bool many : {false, true}) {
+      const auto& items = many ? site.expand_many : site.expand_few;
+      List<ExpandItem> list(items);
+      LaunchExpand(launch, facts, params, y_view, list.view(), int(items.size()) + 3, many);
+    }
+  }
+  static Result Read(const TensorView& view, int rows) {
+    Result result{.stride = view.stride, .y = {}, .bits = {}};
+    for (size_t i = 0; i < size_t(rows) * size_t(view.stride); ++i) {
+      const float value = view.full ? static_cast<const float*>(view.data)[i]
+                                    : FloatOfBf16(static_cast<const uint16_t*>(view.data)[i]);
+      result.y.push_back(value);
+      result.bits.push_back(std::bit_cast<uint32_t>(value));
+    }
+    return result;
+  }
+
   int rows = 0;
+  std::vector<AdapterSegment> segments;
+  DeviceFacts facts;
+  AdapterWork work;
+  std::unique_ptr<Device<uint16_t>> x, y_bf16;
+  std::unique_ptr<Device<float>> y_full, scratch;
+  std::unique_ptr<Device<SegmentEntry>> entries;
+  std::unique_ptr<Device<uint32_t>> pages;
+  TensorView x_view, y_view;
+  AdapterParams params;
+  emulator::EmulatedLauncher launch;
+};
+
+AdapterRig::Batch::Batch(const AdapterRig& rig, uint32_t site, std::span<const Rows> runs,
+                         uint64_t order_seed)
+    : launch(order_seed) {
+  const AdapterProblem& problem = rig.problem_;
+  std::vector<uint16_t> x_values, y_values;
+  std::vector<float> y_floats;
   for (const Rows& run : runs) {
     for (int i = 0; i < run.rows; ++i) {
-      for (const float v : X(run.first_input + i)) x.push_back(Bf16OfFloat(v));
-      for (const float v : Before(run.first_input + i)) {
-        y_full.push_back(v);
-        y_bf16.push_back(Bf16OfFloat(v));
+      for (const float v : rig.X(run.first_input + i)) x_values.push_back(Bf16OfFloat(v));
+      for (const float v : rig.Before(run.first_input + i)) {
+        y_floats.push_back(v);
+        y_values.push_back(Bf16OfFloat(v));
       }
     }
     if (run.adapter >= 0) {
-      const Adapter& adapter = *adapters_[size_t(run.adapter)];
+      const Adapter& adapter = *rig.adapters_[size_t(run.adapter)];
       segments.push_back({.first_row = rows,
                           .end_row = rows + run.rows,
                           .layout = &adapter.layout,
@@ -174,52 +219,66 @@ AdapterRig::Result AdapterRig::Step(uint32_t site, std::span<const Rows> runs,
     }
     rows += run.rows;
   }
-  DeviceFacts facts;
-  facts.multiprocessors = problem_.multiprocessors;
-  AdapterWork work;
+  facts.multiprocessors = problem.multiprocessors;
   work.Begin(segments, facts);
-  const SiteWork& site_work = work.At(site);
-
-  Device<uint16_t> x_memory(x);
-  Device<float> full_memory(y_full);
-  Device<uint16_t> bf16_memory(y_bf16);
-  Device<SegmentEntry> entries(work.entries());
-  Device<uint32_t> pages(work.pages());
-  Device<float> scratch(
+  work.At(site);
+  x = std::make_unique<Device<uint16_t>>(x_values);
+  y_bf16 = std::make_unique<Device<uint16_t>>(y_values);
+  y_full = std::make_unique<Device<float>>(y_floats);
+  entries = std::make_unique<Device<SegmentEntry>>(work.entries());
+  pages = std::make_unique<Device<uint32_t>>(work.pages());
+  scratch = std::make_unique<Device<float>>(
       std::vector<float>(work.scratch_floats(), std::numeric_limits<float>::quiet_NaN()));
-  const TensorView x_view{x_memory.data(), problem_.inputs, PaddedColumns(problem_.inputs)};
-  TensorView y_view{bf16_memory.data(), problem_.outputs, PaddedColumns(problem_.outputs)};
-  if (problem_.full) {
-    y_view.data = full_memory.data();
+  x_view = {x->data(), problem.inputs, PaddedColumns(problem.inputs), false};
+  y_view = {y_bf16->data(), problem.outputs, PaddedColumns(problem.outputs), false};
+  if (problem.full) {
+    y_view.data = y_full->data();
     y_view.full = true;
   }
-  const AdapterParams params{.site = site,
-                             .slab = slab_,
-                             .page_bytes = problem_.page_bytes,
-                             .entries = entries.data(),
-                             .pages = pages.data(),
-                             .scratch = scratch.data()};
-  emulator::EmulatedLauncher launch(order_seed);
-  const auto shrink = [&](const std::vector<ShrinkItem>& items, bool many) {
-    List<ShrinkItem> list(items);
-    LaunchShrink(launch, facts, params, x_view, list.view(), int(items.size()) + 3, many);
-  };
-  const auto expand = [&](const std::vector<ExpandItem>& items, bool many) {
-    List<ExpandItem> list(items);
-    LaunchExpand(launch, facts, params, y_view, list.view(), int(items.size()) + 3, many);
-  };
-  shrink(site_work.shrink_few, false);
-  shrink(site_work.shrink_many, true);
-  expand(site_work.expand_few, false);
-  expand(site_work.expand_many, true);
+  params = {.site = site,
+            .slab = rig.slab_,
+            .page_bytes = problem.page_bytes,
+            .entries = entries->data(),
+            .pages = pages->data(),
+            .scratch = scratch->data()};
+}
 
-  Result result{.stride = y_view.stride, .y = {}, .bits = {}};
-  for (size_t i = 0; i < y_full.size(); ++i) {
-    const float value = problem_.full ? full_memory.data()[i] : FloatOfBf16(bf16_memory.data()[i]);
-    result.y.push_back(value);
-    result.bits.push_back(std::bit_cast<uint32_t>(value));
+AdapterRig::Result AdapterRig::Step(uint32_t site, std::span<const Rows> runs,
+                                    uint64_t order_seed) const {
+  Batch batch(*this, site, runs, order_seed);
+  batch.Shrink();
+  batch.Expand();
+  return Batch::Read(batch.y_view, batch.rows);
+}
+
+AdapterRig::Result AdapterRig::SwiGlu(uint32_t site, std::span<const Rows> runs, bool fused,
+                                      uint64_t order_seed) const {
+  Batch batch(*this, site, runs, order_seed);
+  const int ffn = problem_.outputs / 2;
+  const int stride = PaddedColumns(ffn);
+  std::vector<uint16_t> out_values(size_t(batch.rows) * size_t(stride), uint16_t{0xffff});
+  for (size_t i = 0; i < out_values.size(); ++i) {
+    if (int(i % size_t(stride)) >= ffn) out_values[i] = 0;
   }
-  return result;
+  Device<uint16_t> out(out_values);
+  const TensorView out_view{out.data(), ffn, stride, false};
+  batch.Shrink();
+  if (!fused) {
+    batch.Expand();
+    LaunchSwiGlu(batch.launch, batch.rows, batch.y_view, out_view);
+    return Batch::Read(out_view, batch.rows);
+  }
+  const Result before = Batch::Read(batch.y_view, batch.rows);
+  const SwiGluWork* work = batch.work.SwiGlu(site, batch.rows, ffn);
+  if (work == nullptr) return {};
+  for (const bool many : {false, true}) {
+    const auto& items = many ? work->many : work->few;
+    List<SwiGluItem> list(items);
+    LaunchExpandSwiGlu(batch.launch, batch.facts, batch.params, batch.y_view, out_view, list.view(),
+                       int(items.size()) + 3, many);
+  }
+  if (Batch::Read(batch.y_view, batch.rows).bits != before.bits) return {};
+  return Batch::Read(out_view, batch.rows);
 }
 
 AdapterRig::Exact AdapterRig::Expected(uint32_t site, int adapter, float weight, int input) const {

@@ -61,12 +61,16 @@ class AdapterRig {
       return std::span(bits).subspan(size_t(row) * size_t(stride), size_t(stride));
     }
   };
-  // Shrink and expand of one site over y as it is before. `padded_list`: the lists are longer than
-  // their counts say.
+  // Shrink and expand of one site over y as it is before. The lists' memory is longer than their
+  // counts say.
   Result Step(uint32_t site, std::span<const Rows> runs, uint64_t order_seed = 1) const;
   Result Step(uint32_t site, std::initializer_list<Rows> runs, uint64_t order_seed = 1) const {
     return Step(site, std::span(runs.begin(), runs.size()), order_seed);
   }
+  // Then SwiGLU of y, which is gate and up: by itself, or fused with the expansion (y must then
+  // stay as it is). Gives its result, none if it cannot be fused or y has changed.
+  Result SwiGlu(uint32_t site, std::span<const Rows> runs, bool fused,
+                uint64_t order_seed = 1) const;
 
   // y of one input row before a step, and x; padding zero.
   std::vector<float> Before(int input) const;
@@ -89,6 +93,7 @@ class AdapterRig {
     AdapterLayout layout;
     std::vector<uint32_t> pages;
   };
+  struct Batch;  // a step in the device's memory
   const AdapterProblem problem_;
   std::vector<std::unique_ptr<Adapter>> adapters_;
   std::vector<std::byte> slab_memory_;

@@ -259,11 +259,113 @@ TEST(AdapterWorkTest, SitesOfEqualShapesShareOneList) {
   for (uint32_t site = 0; site < 8; ++site) ExpectWorkCovers(step, work, site);
 }
 
-TEST(AdapterWorkTest, ColumnsThatBeginElsewhereShareAList) {
-  const Step step({Layout({{0, 0, 8, 64, 64}, {1, 100, 8, 64, 64}})}, {4});
+// Rows and columns of the fused activation once each, modules where they are.
+void ExpectSwiGluCovers(const Step& step, AdapterWork& work, uint32_t site, int rows, int ffn) {
+  const SwiGluWork* lists = work.SwiGlu(site, rows, ffn);
+  ASSERT_NE(lists, nullptr);
+  work.At(site);
+  std::set<std::tuple<int, int>> done;  // row, group
+  for (const bool many : {false, true}) {
+    for (const SwiGluItem& item : many ? lists->many : lists->few) {
+      EXPECT_EQ(item.rows > 16, many);
+      EXPECT_GE(item.rows, 1);
+      EXPECT_LE(item.rows, 64);
+      for (int row = item.first_row; row < item.first_row + item.rows; ++row) {
+        for (int group = item.group_begin; group < item.group_end; ++group) {
+          EXPECT_TRUE(done.emplace(row, group).second);
+        }
+      }
+      int gate_tiles = 0, up_tiles = 0;
+      if (item.segment >= 0) {
+        const SegmentEntry& entry = work.entries()[size_t(item.segment)];
+        EXPECT_EQ(entry.first_row, item.first_row);
+        EXPECT_EQ(entry.rows, item.rows);
+        EXPECT_EQ(entry.first_page, item.first_page);
+        const AdapterLayout& layout = *SegmentOf(step, entry).layout;
+        EXPECT_EQ(item.site_modules, int(layout.site_modules));
+        int module = 0, tiles = 0;
+        const auto& shrinks = many ? work.At(site).shrink_many : work.At(site).shrink_few;
+        const auto shrink = std::ranges::find(shrinks, item.segment, &ShrinkItem::segment);
+        for (const AdapterModule& m : layout.At(site)) {
+          ASSERT_NE(shrink, shrinks.end());
+          EXPECT_EQ(item.rank_stride, shrink->site_tiles * 8);
+          EXPECT_EQ(item.spans, int(m.d_in + 1023) / 1024);
+          const bool gate = m.out_begin == 0;
+          (gate ? gate_tiles : up_tiles) = int(m.rank + 7) / 8;
+          EXPECT_EQ(gate ? item.gate_module : item.up_module, module);
+          EXPECT_EQ(gate ? item.gate_scratch : item.up_scratch, shrink->scratch + 8 * tiles);
+          tiles += int(m.rank + 7) / 8;
+          ++module;
+        }
+      } else {
+        EXPECT_TRUE(std::ranges::none_of(step.segments, [&](const AdapterSegment& s) {
+          return s.first_row < item.first_row + item.rows && item.first_row < s.end_row &&
+                 !s.layout->modules.empty();
+        }));
+      }
+      EXPECT_EQ(item.gate_tiles, gate_tiles);
+      EXPECT_EQ(item.up_tiles, up_tiles);
+    }
+  }
+  EXPECT_EQ(done.size(), size_t(rows) * size_t((ffn + 31) / 32));
+}
+
+TEST(AdapterWorkTest, TheActivationCoversAllRows) {
+  const std::vector<Shape> both = {{2, 0, 16, 500, 200}, {2, 200, 16, 500, 200}};
+  const Step step(
+      {Layout(both), Layout({{2, 200, 40, 1500, 200}}), Layout({{1, 0, 8, 64, 64}}), Layout({})},
+      {3, 70, 5, 6, 33, 16}, 20);
+  const int rows = 20 * 6 + 3 + 70 + 5 + 6 + 33 + 16;
   AdapterWork work;
-  work.Begin(step.segments, Device(8));
-  EXPECT_EQ(&work.At(0), &work.At(1));
+  for (const int multiprocessors : {1, 132}) {
+    for (const int more : {0, 7}) {  // base rows at the end
+      work.Begin(step.segments, Device(multiprocessors));
+      ExpectSwiGluCovers(step, work, 2, rows + more, 200);
+      ExpectSwiGluCovers(step, work, 0, rows + more, 200);  // no modules at all
+    }
+    // What was handed out stays as it is.
+    const SwiGluWork* lists = work.SwiGlu(2, rows + 7, 200);
+    EXPECT_EQ(work.SwiGlu(2, rows, 200), nullptr);
+    EXPECT_EQ(work.SwiGlu(2, rows + 7, 208), nullptr);
+    EXPECT_EQ(work.SwiGlu(2, rows + 7, 200), lists);
+  }
+}
+
+TEST(AdapterWorkTest, TheActivationIsFusedOnlyWithAllOfGateOrUp) {
+  const auto fused = [](const Shape& module, int ffn) {
+    const Step step({Layout({{2, 0, 8, 64, 64}}), Layout({module})}, {1, 1});
+    AdapterWork work;
+    work.Begin(step.segments, Device(8));
+    return work.SwiGlu(2, 4, ffn) != nullptr;
+  };
+  EXPECT_TRUE(fused({2, 0, 8, 64, 64}, 64));
+  EXPECT_TRUE(fused({2, 64, 8, 64, 64}, 64));
+  EXPECT_TRUE(fused({1, 3, 8, 64, 5}, 64));
+  EXPECT_FALSE(fused({2, 32, 8, 64, 64}, 64));
+  EXPECT_FALSE(fused({2, 0, 8, 64, 63}, 64));
+  EXPECT_FALSE(fused({2, 0, 8, 64, 128}, 64));
+  EXPECT_FALSE(fused({2, 64, 8, 64, 32}, 64));
+  // Ranks whose v does not fit a block. Up to 32 rows are cut into entries of 16.
+  const auto ranked = [](int rank, int rows) {
+    const Step step({Layout({{2, 0, 8, 64, 64}, {2, 64, rank, 64, 64}})}, {rows});
+    AdapterWork work;
+    work.Begin(step.segments, Device(8));
+    return work.SwiGlu(2, rows, 64) != nullptr;
+  };
+  EXPECT_TRUE(ranked(kSwiGluFewRanks, 1));
+  EXPECT_TRUE(ranked(kSwiGluFewRanks, 32));
+  EXPECT_FALSE(ranked(kSwiGluFewRanks + 1, 1));
+  EXPECT_TRUE(ranked(kSwiGluManyRanks, 33));
+  EXPECT_FALSE(ranked(kSwiGluManyRanks + 1, 33));
+  const Step odd({Layout({{2, 0, 8, 64, 60}})}, {1});
+  AdapterWork work;
+  work.Begin(odd.segments, Device(8));
+  EXPECT_EQ(work.SwiGlu(2, 1, 60), nullptr);
+  // The same shape at other columns is another list.
+  const Step columns({Layout({{0, 0, 8, 64, 64}, {1, 64, 8, 64, 64}, {3, 7, 8, 64, 64}})}, {4});
+  work.Begin(columns.segments, Device(8));
+  EXPECT_NE(work.SwiGlu(0, 4, 64), work.SwiGlu(1, 4, 64));
+  EXPECT_EQ(work.SwiGlu(3, 4, 64), nullptr);
 }
 
 TEST(AdapterWorkTest, OneSmallAdapterIsSplitAndManyAreNot) {

@@ -274,6 +274,76 @@ TEST_F(CudaBackendTest, ImagesGoToTheirPagesAfterWhatWasThere) {
   }
 }
 
+// An adapter's expansion and the activation that follows are one kernel where they can be, and give
+// the same bits where something comes between them.
+TEST_F(CudaBackendTest, AnActivationExpandsWhatComesBefore) {
+  constexpr int kInputs = 64, kRows = 5;
+  const auto values = [](int count, int modulus, float unit) {
+    std::vector<float> v;
+    for (int i = 0; i < count; ++i) v.push_back(float(i % modulus - 2) * unit);
+    return v;
+  };
+  struct Case {
+    int ffn = 48;
+    int activated = kRows;
+    Precision precision = Precision::kActivation;
+    bool of_another = false;  // the activation is of another tensor
+  };
+  // How many launches are saved where nothing comes between the two.
+  const auto saved = [&](const Case& c) {
+    const int ffn = c.ffn;
+    const auto a = values(4 * kInputs, 7, 0.25f), b = values(4 * ffn, 5, 0.125f);
+    const auto weights = values(2 * ffn * kInputs, 11, 0.01f);
+    const std::vector<LowRankFactors> factors = {{.site = 0,
+                                                  .out_begin = uint32_t(ffn),
+                                                  .scale = 0.5f,
+                                                  .a = {DType::kF32, a.data(), 4, kInputs},
+                                                  .b = {DType::kF32, b.data(), ffn, 4}}};
+    const AdapterLayout layout = backend_->PlanAdapter(factors, 1, kPageBytes);
+    std::vector<uint32_t> pages(layout.pages);
+    std::iota(pages.begin(), pages.end(), 7);
+    backend_->PackAdapter(layout, factors, slab_, pages);
+    const std::vector<AdapterSegment> segments = {
+        {.first_row = 1, .end_row = 3, .layout = &layout, .pages = pages}};
+    const HostMatrix view{DType::kF32, weights.data(), 2 * ffn, kInputs};
+    const auto w = backend_->Pack({&view, 1}, {}, WeightFormat::kBf16);
+    const auto x = backend_->NewTensor(kRows, kInputs, Precision::kActivation);
+    const auto y = backend_->NewTensor(kRows, 2 * ffn, c.precision);
+    const auto other = backend_->NewTensor(kRows, 2 * ffn, c.precision);
+    const Tensor& gate_up = c.of_another ? *other : *y;
+    const auto out = backend_->NewTensor(kRows, ffn, Precision::kActivation);
+    const std::vector<int32_t> ids = {0, 1, 2, 3, 4};
+    backend_->Embed(ids, *w, *x);
+    backend_->Linear({.rows = kRows, .x = x.get(), .w = w.get(), .y = other.get()});
+    backend_->HostRow(*other, 0);
+
+    std::vector<std::vector<float>> results;
+    std::vector<int64_t> launches;
+    for (const bool apart : {true, false}) {
+      const auto before = runtime_->counts().launches;
+      backend_->Linear(
+          {.rows = kRows, .x = x.get(), .w = w.get(), .y = y.get(), .segments = segments});
+      if (apart) backend_->HostRow(*y, 0);
+      backend_->SwiGlu(c.activated, gate_up, *out);
+      for (int row = 0; row < c.activated; ++row) {
+        const auto got = backend_->HostRow(*out, row);
+        results.emplace_back(got.begin(), got.end());
+      }
+      launches.push_back(runtime_->counts().launches - before);
+    }
+    const size_t half = results.size() / 2;
+    for (size_t row = 0; row < half; ++row) EXPECT_EQ(results[row], results[half + row]) << row;
+    return launches[0] - launches[1];
+  };
+  Start();
+  MakePool();
+  EXPECT_EQ(saved({}), 1);
+  EXPECT_EQ(saved({.ffn = 44}), 0);  // columns that fill no vector
+  EXPECT_EQ(saved({.activated = 3}), 0);
+  EXPECT_EQ(saved({.precision = Precision::kFull}), 0);
+  EXPECT_EQ(saved({.of_another = true}), 0);
+}
+
 TEST_F(CudaBackendTest, PoisonComesAfterWhatWasGivenBefore) {
   Start();
   MakePool();
