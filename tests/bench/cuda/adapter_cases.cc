@@ -1,10 +1,13 @@
 // Shrink and expand of each site with D distinct adapters of one rank, one row each, and prefill
-// with one adapter. Several sets of adapters rotate so that each call reads cold memory.
+// with one adapter; of gate and up also with the activation that follows, as a kernel of its own
+// and fused. Several sets of adapters rotate so that each call reads cold memory.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "fmt/format.h"
 #include "kernels/cuda/adapter_ops.h"
+#include "kernels/cuda/row_ops.h"
 #include "tests/bench/cuda/cases.h"
 #include "tests/bench/cuda/values.h"
 
@@ -18,6 +21,7 @@ using kernels::LowRankFactors;
 
 constexpr uint32_t kInputSeed = 21;
 constexpr uint32_t kFactorSeed = 22;
+constexpr uint32_t kBeforeSeed = 23;
 constexpr float kScale = 0.5f;
 
 struct Module {
@@ -111,10 +115,25 @@ struct Setting {
   int rank;
 };
 
-void AddSite(Cases& cases, const Site& site, const Setting& setting) {
+// What follows the expansion of gate and up.
+enum class Activation { kNone, kApart, kFused };
+
+// [ffn] for a row of gate and up.
+std::vector<float> Activated(const std::vector<float>& gate_up) {
+  std::vector<float> out(gate_up.size() / 2);
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = gate_up[i] / (1.0f + std::exp(-gate_up[i])) * gate_up[out.size() + i];
+  }
+  return out;
+}
+
+void AddSite(Cases& cases, const Site& site, const Setting& setting,
+             Activation activation = Activation::kNone) {
   BenchDevice& device = cases.device();
-  const std::string name = fmt::format("{} rank {} adapters {} rows {}", site.name, setting.rank,
-                                       setting.adapters, setting.adapters * setting.rows_each);
+  constexpr std::string_view kSuffix[] = {"", " then swiglu", " with swiglu"};
+  const std::string name =
+      fmt::format("{}{} rank {} adapters {} rows {}", site.name, kSuffix[size_t(activation)],
+                  setting.rank, setting.adapters, setting.adapters * setting.rows_each);
   if (!cases.Wanted("adapter", name)) return;
   const size_t page_bytes = device.smoke() ? 8192 : size_t{2} << 20;
   const Image image(site, setting.rank, page_bytes);
@@ -138,12 +157,17 @@ void AddSite(Cases& cases, const Site& site, const Setting& setting) {
   }
   const int rows = setting.adapters * setting.rows_each;
   const DeviceTensor x = device.RandomTensor(kInputSeed, rows, site.inputs);
-  const DeviceTensor y = device.ZeroTensor(rows, site.outputs, /*full=*/true);
+  const bool activates = activation != Activation::kNone;
+  const DeviceTensor y = activates ? device.RandomTensor(kBeforeSeed, rows, site.outputs)
+                                   : device.ZeroTensor(rows, site.outputs, /*full=*/true);
+  const int ffn = site.outputs / 2;
+  const DeviceTensor out = device.ZeroTensor(activates ? rows : 1, ffn);
 
   struct Set {
     DeviceBytes entries, pages;
     DeviceList<kernels::cuda::ShrinkItem> shrink_few, shrink_many;
     DeviceList<kernels::cuda::ExpandItem> expand_few, expand_many;
+    DeviceList<kernels::cuda::SwiGluItem> swiglu_few, swiglu_many;
   };
   std::vector<Set> lists;
   size_t scratch_floats = 1;
@@ -162,13 +186,19 @@ void AddSite(Cases& cases, const Site& site, const Setting& setting) {
     using kernels::cuda::ExpandItem;
     using kernels::cuda::SegmentEntry;
     using kernels::cuda::ShrinkItem;
+    using kernels::cuda::SwiGluItem;
+    const kernels::cuda::SwiGluWork none;
+    const kernels::cuda::SwiGluWork& swiglu =
+        activation == Activation::kFused ? *work.SwiGlu(0, rows, ffn) : none;
     lists.push_back(
         {.entries = device.Upload(std::span<const SegmentEntry>(work.entries())),
          .pages = device.Upload(std::span<const uint32_t>(work.pages())),
          .shrink_few = device.UploadList(std::span<const ShrinkItem>(site_work.shrink_few)),
          .shrink_many = device.UploadList(std::span<const ShrinkItem>(site_work.shrink_many)),
          .expand_few = device.UploadList(std::span<const ExpandItem>(site_work.expand_few)),
-         .expand_many = device.UploadList(std::span<const ExpandItem>(site_work.expand_many))});
+         .expand_many = device.UploadList(std::span<const ExpandItem>(site_work.expand_many)),
+         .swiglu_few = device.UploadList(std::span<const SwiGluItem>(swiglu.few)),
+         .swiglu_many = device.UploadList(std::span<const SwiGluItem>(swiglu.many))});
   }
   const DeviceBytes scratch = device.Allocate(scratch_floats * sizeof(float));
   const auto run = [&](kernels::cuda::Launcher& launch, int i) {
@@ -181,21 +211,32 @@ void AddSite(Cases& cases, const Site& site, const Setting& setting) {
         .pages = set.pages.As<uint32_t>(),
         .scratch = scratch.As<float>()};
     const auto& facts = device.facts();
-    if (set.shrink_few.size > 0) {
-      LaunchShrink(launch, facts, params, x.view, set.shrink_few.view, set.shrink_few.size, false);
-      LaunchExpand(launch, facts, params, y.view, set.expand_few.view, set.expand_few.size, false);
+    for (const bool many : {false, true}) {
+      const auto& shrink = many ? set.shrink_many : set.shrink_few;
+      const auto& expand = many ? set.expand_many : set.expand_few;
+      const auto& swiglu = many ? set.swiglu_many : set.swiglu_few;
+      if (shrink.size == 0) continue;
+      LaunchShrink(launch, facts, params, x.view, shrink.view, shrink.size, many);
+      if (activation == Activation::kFused) {
+        LaunchExpandSwiGlu(launch, facts, params, y.view, out.view, swiglu.view, swiglu.size, many);
+      } else {
+        LaunchExpand(launch, facts, params, y.view, expand.view, expand.size, many);
+      }
     }
-    if (set.shrink_many.size > 0) {
-      LaunchShrink(launch, facts, params, x.view, set.shrink_many.view, set.shrink_many.size, true);
-      LaunchExpand(launch, facts, params, y.view, set.expand_many.view, set.expand_many.size, true);
+    if (activation == Activation::kApart) {
+      kernels::cuda::LaunchSwiGlu(launch, rows, y.view, out.view);
     }
   };
+  std::vector<float> want = device.Read(y, rows - 1);
+  const std::vector<float> added = image.Added(rows - 1);
+  for (size_t i = 0; i < want.size(); ++i) want[i] += added[i];
+  if (activates) want = Activated(want);
   run(device.launcher(), 0);
   CaseResult result{.group = "adapter", .name = name};
-  result.wrong = Differs(device.Read(y, rows - 1), image.Added(rows - 1), 0.02);
+  result.wrong = Differs(device.Read(activates ? out : y, rows - 1), want, 0.02);
   if (result.wrong.empty()) {
     result.seconds = device.Seconds(sets, run);
-    result.bytes = set_bytes;
+    result.bytes = set_bytes + (activates ? 6.0 * rows * ffn : 0.0);
     result.flops = double(rows) * image.WeightBytes();
   }
   cases.Add(std::move(result));
@@ -207,12 +248,20 @@ void AddAdapterCases(Cases& cases) {
   const bool smoke = cases.device().smoke();
   const std::vector<int> counts = smoke ? std::vector<int>{1, 3} : std::vector<int>{1, 8, 32, 128};
   const std::vector<int> ranks = smoke ? std::vector<int>{4, 20} : std::vector<int>{8, 16, 64, 128};
+  const Setting one_prompt{1, smoke ? 70 : 2048, 16};
+  const Setting prompts{smoke ? 2 : 8, smoke ? 20 : 256, 64};
   for (const Site& site : Sites(cases.shape())) {
     for (const int rank : ranks) {
       for (const int count : counts) AddSite(cases, site, {count, 1, rank});
     }
-    AddSite(cases, site, {1, smoke ? 70 : 2048, 16});
-    AddSite(cases, site, {smoke ? 2 : 8, smoke ? 20 : 256, 64});
+    AddSite(cases, site, one_prompt);
+    AddSite(cases, site, prompts);
+    if (site.name != "gate_up") continue;
+    for (const Activation activation : {Activation::kApart, Activation::kFused}) {
+      for (const int count : counts) AddSite(cases, site, {count, 1, 16}, activation);
+      AddSite(cases, site, one_prompt, activation);
+      AddSite(cases, site, prompts, activation);
+    }
   }
 }
 
