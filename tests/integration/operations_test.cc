@@ -8,8 +8,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
+#include "absl/strings/str_split.h"
 #include "client/error.h"
+#include "server/arrival_record.h"
 #include "tests/integration/daemon_process.h"
 #include "tests/integration/demo_requests.h"
 #include "tests/integration/raw_calls.h"
@@ -239,6 +242,36 @@ TEST(StartTest, CheckConfigStartsNothing) {
   EXPECT_EQ(right.code, 0);
   EXPECT_THAT(right.out, HasSubstr("valid"));
   EXPECT_EQ(ReadWholeFile(state + "/format"), "");
+}
+
+// Numbers of requests that outlive the process that recorded them, and nothing that anybody said.
+TEST(RecordingTest, OutlivesAKillAndHoldsNoText) {
+  DaemonProcess daemon;
+  const std::string path = daemon.state_dir() + "-arrivals";
+  ASSERT_TRUE(daemon.StartWithDemo({"--record-arrivals", path}));
+  Client acme({.address = daemon.address(), .tenant = "acme"});
+  const Answer answer = Ask(&acme, GreedyRequest("json", kSecret, 8));
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  std::vector<std::string> lines;
+  for (int i = 0; i < 100 && lines.size() < 3; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    lines = absl::StrSplit(ReadWholeFile(path), '\n', absl::SkipEmpty());
+  }
+  daemon.Kill();
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_TRUE(IsArrivalHeader(lines[0]));
+  const auto record = FromLine(lines[2]);
+  ASSERT_TRUE(record.ok()) << lines[2];
+  EXPECT_EQ(record->prompt_tokens, answer.finish.usage().prompt_tokens());
+  EXPECT_EQ(record->output_tokens, answer.finish.usage().completion_tokens());
+  EXPECT_NE(record->tenant, 0u);
+  EXPECT_NE(record->adapter, 0u);
+  EXPECT_GT(record->adapter_bytes, 0u);
+  EXPECT_GT(record->total_us, record->first_token_us);
+  EXPECT_EQ(record->outcome, ArrivalOutcome::kFinished);
+  for (const char* word : {"zebra", "acme", "json"}) {
+    EXPECT_THAT(ReadWholeFile(path), Not(HasSubstr(word)));
+  }
 }
 
 TEST(LogTest, LinesAreJsonAndHoldNoPrompt) {

@@ -70,8 +70,10 @@ SimulatedServer::SimulatedServer(const ServerOptions& options,
       executor_(options_.cost, &clock_, options_.pages, adapters),
       loads_(options_.cost, &clock_, &executor_, options_.fail_every),
       invariants_(options_.engine.policy, &pool_),
-      fairness_(static_cast<size_t>(tenants), std::move(weights)),
-      versions_(static_cast<size_t>(adapters)) {
+      fairness_(static_cast<size_t>(tenants), weights),
+      versions_(static_cast<size_t>(adapters)),
+      weights_(std::move(weights)) {
+  weights_.resize(static_cast<size_t>(tenants), 1);
   for (int t = 0; t < tenants; ++t) tenants_.push_back(fmt::format("t{}", t));
   engine_ = std::make_unique<Engine>(
       Engine::Parts{.executor = &executor_,
@@ -118,6 +120,7 @@ std::unique_ptr<GenerationRequest> SimulatedServer::Build(size_t request, Open* 
   made->max_tokens = std::max(r.max_tokens, r.output_tokens);
   made->want_text = false;
   made->tenant = tenants_[static_cast<size_t>(r.tenant)];
+  made->tenant_weight = weights_[static_cast<size_t>(r.tenant)];
   made->priority = r.priority;
   made->arrival = At(r.start_s);
   if (r.deadline_s != kNever) made->deadline = At(r.deadline_s);

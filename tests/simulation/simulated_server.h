@@ -119,6 +119,7 @@ class SimulatedServer final : private EngineObserver {
   FairnessMeter fairness_;
   std::vector<std::shared_ptr<AdapterVersion>> versions_;  // id - 1; made when first asked for
   std::vector<std::string> tenants_;                       // their names
+  std::vector<double> weights_;                            // and weights
   std::unordered_map<size_t, Open> open_;                  // by request
   std::vector<Open*> ready_;                               // streams that the last step wrote to
   std::optional<TimePoint> next_;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "memory/base/status_macros.h"
+#include "tests/simulation/policy_rules.h"
 #include "tests/simulation/replay.h"
 
 namespace lorad::sim {
@@ -132,6 +133,14 @@ void AddServerFlags(CLI::App* app, Setup* s) {
   app->add_option("--max-chunk-tokens", s->policy.max_chunk_tokens, "As the daemon's [256]")
       ->check(CLI::Range(1, 65536))
       ->group("Servers");
+  std::vector<std::string> rules = {"fcfs"};
+  for (const PolicyRule& rule : PolicyRules()) rules.push_back(rule.name);
+  app->add_option("--without", s->without,
+                  "Rules of the scheduler to switch off, by comma: " + absl::StrJoin(rules, ", ") +
+                      " (fcfs: all of them)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(rules))
+      ->group("Servers");
   app->add_option("--check", s->check, "Check invariants and outputs on the way [true]")
       ->group("Servers");
 }
@@ -156,6 +165,7 @@ absl::StatusOr<Prepared> Prepare(const Setup& setup) {
   server.engine.policy = setup.policy;
   server.engine.policy.max_adapter_loads = server.cost.copy_bytes_per_s > 0 ? 4 : 2;
   server.engine.policy.reserve_pages = server.pages / 100;
+  for (const std::string& rule : setup.without) SwitchOff(rule, &server.engine.policy);
   server.engine.max_waiting = setup.max_waiting;
   server.ranks = setup.ranks;
   server.prefix_cache = setup.prefix_cache;

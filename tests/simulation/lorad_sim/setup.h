@@ -30,6 +30,7 @@ struct Setup {
   std::vector<int> ranks = {8, 16, 32, 64};
   bool prefix_cache = true;
   SchedulerPolicy policy;
+  std::vector<std::string> without;  // rules that are switched off
   int max_waiting = 1024;
 
   Objective objective;
