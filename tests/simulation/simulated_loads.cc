@@ -16,6 +16,20 @@ SimulatedLoads::SimulatedLoads(const CostModel& cost, const VirtualClock* clock,
   }
 }
 
+void SimulatedLoads::Warm(AdapterVersionId id, uint64_t image_bytes) {
+  const uint32_t blocks = cost_.PagesOf(image_bytes);
+  if (tier_ == nullptr) return;
+  const HostTier::Stats stats = tier_->stats();
+  if (stats.used_blocks + blocks > stats.total_blocks) return;
+  if (!tier_->BeginWrite(id, blocks).has_value()) return;
+  tier_->FinishWrite(id, ReadSeconds(image_bytes));
+  tier_->Release(id);
+}
+
+double SimulatedLoads::ReadSeconds(uint64_t image_bytes) const {
+  return cost_.load_s + static_cast<double>(image_bytes) / cost_.disk_bytes_per_s;
+}
+
 void SimulatedLoads::Start(std::shared_ptr<const AdapterVersion> version,
                            std::vector<uint32_t> pages,
                            std::function<void(absl::StatusOr<LoadedAdapter>)> done) {
@@ -25,8 +39,7 @@ void SimulatedLoads::Start(std::shared_ptr<const AdapterVersion> version,
     ++stats_.host_hits;
     return Finish(*version, std::move(pages), true, done);
   }
-  const double seconds =
-      cost_.load_s + static_cast<double>(version->image_bytes) / cost_.disk_bytes_per_s;
+  const double seconds = ReadSeconds(version->image_bytes);
   stats_.read_s += seconds;
   const bool in_tier =
       tier_ != nullptr && !tier_->Contains(id) && tier_->BeginWrite(id, version->pages).has_value();

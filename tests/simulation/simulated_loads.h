@@ -38,6 +38,8 @@ class SimulatedLoads {
   // An AdapterLoadFn.
   void Start(std::shared_ptr<const AdapterVersion> version, std::vector<uint32_t> pages,
              std::function<void(absl::StatusOr<LoadedAdapter>)> done);
+  // The image lies in host memory from the start, if there is a tier and it has room.
+  void Warm(AdapterVersionId id, uint64_t image_bytes);
   // When the next of those under way is over.
   std::optional<TimePoint> next() const;
   // Ends what is over now.
@@ -48,6 +50,7 @@ class SimulatedLoads {
  private:
   void Finish(const AdapterVersion& version, std::vector<uint32_t> pages, bool in_tier,
               const std::function<void(absl::StatusOr<LoadedAdapter>)>& done);
+  double ReadSeconds(uint64_t image_bytes) const;
   void AtTime(TimePoint when, std::function<void()> what);
 
   const CostModel& cost_;

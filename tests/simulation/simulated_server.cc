@@ -74,6 +74,9 @@ SimulatedServer::SimulatedServer(const ServerOptions& options,
       versions_(static_cast<size_t>(adapters)),
       weights_(std::move(weights)) {
   weights_.resize(static_cast<size_t>(tenants), 1);
+  for (int a = 0; options_.warm && a < adapters; ++a) {
+    loads_.Warm(static_cast<AdapterVersionId>(a + 1), ImageBytes(options_, a));
+  }
   for (int t = 0; t < tenants; ++t) tenants_.push_back(fmt::format("t{}", t));
   engine_ = std::make_unique<Engine>(
       Engine::Parts{.executor = &executor_,

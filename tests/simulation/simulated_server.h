@@ -33,8 +33,9 @@ struct ServerOptions {
   bool prefix_cache = true;
   std::vector<int> ranks = {8, 16, 32, 64};  // adapter i has rank ranks[i mod size] ...
   std::vector<uint64_t> adapter_bytes;       // ... unless this says how large its image is
-  int fail_every = 0;                        // every so-many-th load fails; 0: none
-  int validate_every = 1009;                 // steps between proofs of the books; 0: none
+  bool warm = false;          // images lie in host memory at the start, as many as fit
+  int fail_every = 0;         // every so-many-th load fails; 0: none
+  int validate_every = 1009;  // steps between proofs of the books; 0: none
   bool check_outputs = true;
 };
 

@@ -122,6 +122,8 @@ void AddServerFlags(CLI::App* app, Setup* s) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))
       ->group("Servers");
+  app->add_flag("--warm", s->warm, "Adapters lie in host memory at the start, as many as fit")
+      ->group("Servers");
   app->add_option("--prefix-cache", s->prefix_cache, "[true]")->group("Servers");
   app->add_option("--max-running", s->policy.max_sequences, "As the daemon's [256]")
       ->check(CLI::Range(1, 65536))
@@ -168,6 +170,7 @@ absl::StatusOr<Prepared> Prepare(const Setup& setup) {
   for (const std::string& rule : setup.without) SwitchOff(rule, &server.engine.policy);
   server.engine.max_waiting = setup.max_waiting;
   server.ranks = setup.ranks;
+  server.warm = setup.warm;
   server.prefix_cache = setup.prefix_cache;
   server.check_outputs = setup.check;
   if (!setup.check) server.validate_every = 0;

@@ -28,6 +28,7 @@ struct Setup {
   uint64_t pool_bytes = 0;        // 0: as the cost model says
   uint64_t host_cache_bytes = 0;  // likewise
   std::vector<int> ranks = {8, 16, 32, 64};
+  bool warm = false;
   bool prefix_cache = true;
   SchedulerPolicy policy;
   std::vector<std::string> without;  // rules that are switched off
