@@ -260,6 +260,24 @@ TEST(GemmTest, LargeBatchesAsDefined) {
   }
 }
 
+// As many chunks as there can be, and chunks with more lines than a thread has on their way.
+TEST(GemmTest, LongRowsAsDefined) {
+  for (const WeightFormat format : kFormats) {
+    for (const int cols : {1000, 5000}) {
+      const Loaded loaded({format, cols, 20, false, false, true, 55}, 36);
+      for (const int rows : {2, 20, 36}) {
+        for (const int multiprocessors : {1, 132}) {
+          const auto values = loaded.Run(0, rows, multiprocessors);
+          for (const int row : {0, rows - 1}) {
+            ASSERT_EQ(values[size_t(row)], loaded.Defined(row))
+                << int(format) << " " << cols << " " << rows << " " << multiprocessors;
+          }
+        }
+      }
+    }
+  }
+}
+
 // A result that depends on which thread goes first is a race.
 TEST(GemmTest, TheOrderOfThreadsDoesNotShow) {
   for (const WeightFormat format : kFormats) {
