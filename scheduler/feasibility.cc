@@ -52,7 +52,8 @@ Forecast Predict(const ServiceState& s, const Queued& ahead, const Work& work) {
   forecast.turn = steps * s.cost.Seconds(s.decoding) + tokens_ahead * s.cost.row;
   forecast.first_token = std::max(forecast.turn, load) + PromptSeconds(s, own_tokens, s.decoding);
   forecast.completion = forecast.first_token + OutputSeconds(s, work, s.decoding);
-  forecast.alone = load + PromptSeconds(s, own_tokens, 0) + OutputSeconds(s, work, 0);
+  forecast.alone.first_token = load + PromptSeconds(s, own_tokens, 0);
+  forecast.alone.completion = forecast.alone.first_token + OutputSeconds(s, work, 0);
   return forecast;
 }
 

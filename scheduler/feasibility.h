@@ -48,11 +48,13 @@ struct Work {
 };
 
 // Seconds from now.
-struct Forecast {
-  double turn = 0;         // its prompt is begun
+struct Times {
   double first_token = 0;  // of a request that is scored, its end
   double completion = 0;   // its least output is made
-  double alone = 0;        // the same on a server that has nothing else to do
+};
+struct Forecast : Times {
+  double turn = 0;  // its prompt is begun
+  Times alone;      // on a server that has nothing else to do
 };
 
 Forecast Predict(const ServiceState& state, const Queued& ahead, const Work& work);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace lorad {
 
@@ -12,5 +13,11 @@ enum class Priority : uint8_t {
   kBatch,  // nobody waits: what is left over will do
 };
 inline constexpr int kPriorities = 3;
+
+constexpr std::string_view NameOf(Priority priority) {
+  return priority == Priority::kInteractive ? "interactive"
+         : priority == Priority::kStandard  ? "standard"
+                                            : "batch";
+}
 
 }  // namespace lorad

@@ -11,6 +11,7 @@
 #include "kernels/quantise.h"
 #include "memory/adapter_store.h"
 #include "server/machine_memory.h"
+#include "server/objective_option.h"
 #include "server/version.h"
 
 namespace lorad {
@@ -172,9 +173,10 @@ void AddVersionOptions(CLI::App& app, Config& c) {
 
 void AddTenantOptions(CLI::App& app, Config& c) {
   app.add_option("--tenant", c.tenants,
-                 "name[,max-adapters=N][,max-bytes=SIZE][,default-adapter=NAME][,weight=W]: what "
-                 "this tenant may store, the adapter of its requests that name none, and its share "
-                 "of a full server (0.01 to 1000) where others have 1; may be repeated")
+                 "name[,max-adapters=N][,max-bytes=SIZE][,default-adapter=NAME][,weight=W]"
+                 "[,max-waiting=N]: what this tenant may store, the adapter of its requests that "
+                 "name none, its share of a full server (0.01 to 1000) where others have 1, and "
+                 "how many of its requests may wait; may be repeated")
       ->group("Tenants");
   app.add_option("--tenant-max-adapters", c.tenant_max_adapters,
                  "Adapters that a tenant may have unless --tenant says otherwise; 0: no limit")
@@ -186,13 +188,36 @@ void AddTenantOptions(CLI::App& app, Config& c) {
       ->transform(CLI::AsSizeValue(false))
       ->default_str("0")
       ->group("Tenants");
+  app.add_option("--tenant-max-waiting", c.tenant_max_waiting,
+                 "Requests of a tenant in the queue unless --tenant says otherwise; 0: no limit "
+                 "but those of the queue")
+      ->capture_default_str()
+      ->group("Tenants");
+}
+
+void AddQueueOptions(CLI::App& app, Config& c) {
+  app.add_option("--max-waiting", c.max_waiting, "Requests in the queue; more are refused")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--max-waiting-tokens", c.max_waiting_tokens,
+                 "Tokens of the prompts in the queue together")
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--max-waiting-bytes", c.max_waiting_bytes,
+                 "Memory that the requests in the queue may take together")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("256MiB")
+      ->group("Scheduling");
+  app.add_option("--objective", c.objectives,
+                 "CLASS[,ttft=TIME][,itl=TIME][,refuse]: what requests of this priority "
+                 "(interactive, standard, batch) should see, from arrival to first token and "
+                 "between tokens, e.g. interactive,ttft=500ms,itl=50ms. Metrics count who did; "
+                 "with refuse, who could not for the queue is refused at once; may be repeated")
+      ->group("Scheduling");
 }
 
 void AddSchedulingOptions(CLI::App& app, Config& c) {
   app.add_option("--max-running", c.max_running, "Requests in the batch at a time")
-      ->capture_default_str()
-      ->group("Scheduling");
-  app.add_option("--max-waiting", c.max_waiting, "Requests in the queue; more are refused")
       ->capture_default_str()
       ->group("Scheduling");
   app.add_option("--max-step-tokens", c.max_step_tokens, "Tokens computed in one step")
@@ -256,11 +281,28 @@ void AddServerOptions(CLI::App& app, Config& c) {
 TenantLimits TenantDefaults(const Config& c) {
   return {.max_adapters = c.tenant_max_adapters,
           .max_bytes = static_cast<int64_t>(c.tenant_max_bytes),
-          .default_adapter = ""};
+          .default_adapter = "",
+          .max_waiting = c.tenant_max_waiting};
+}
+
+void RequireQueue(const Config& c, const std::function<void(bool, std::string)>& require) {
+  require(c.max_waiting >= 1, "--max-waiting: must be positive");
+  require(c.max_waiting_tokens >= 1, "--max-waiting-tokens: must be positive");
+  require(c.max_waiting_bytes >= (uint64_t{1} << 20), "--max-waiting-bytes: must be at least 1MiB");
+  std::set<Priority> classes;
+  for (const std::string& text : c.objectives) {
+    const auto objective = ParseObjective(text);
+    require(objective.ok(),
+            fmt::format("--objective {}: {}", text, std::string(objective.status().message())));
+    require(!objective.ok() || classes.insert(objective->first).second,
+            fmt::format("--objective: {} is given twice",
+                        objective.ok() ? NameOf(objective->first) : text));
+  }
 }
 
 void RequireTenants(const Config& c, const std::function<void(bool, std::string)>& require) {
   require(c.tenant_max_adapters >= 0, "--tenant-max-adapters: must not be negative");
+  require(c.tenant_max_waiting >= 0, "--tenant-max-waiting: must not be negative");
   require(c.tenant_max_bytes <= uint64_t{INT64_MAX}, "--tenant-max-bytes: is too large");
   std::set<std::string> names;
   for (const std::string& text : c.tenants) {
@@ -302,6 +344,15 @@ TenantTable Config::Tenants() const {
     if (tenant.ok()) named.insert(*std::move(tenant));
   }
   return TenantTable(std::move(named), TenantDefaults(*this));
+}
+
+Objectives Config::ClassObjectives() const {
+  Objectives table;
+  for (const std::string& text : objectives) {
+    const auto objective = ParseObjective(text);
+    if (objective.ok()) table[static_cast<size_t>(objective->first)] = objective->second;
+  }
+  return table;
 }
 
 absl::Status ValidateConfig(const Config& c) {
@@ -353,7 +404,7 @@ absl::Status ValidateConfig(const Config& c) {
   require(c.upload_idle_timeout_s > 0, "--upload-idle-timeout: must be positive");
   RequireTenants(c, require);
   require(c.max_running >= 1 && c.max_running <= 4096, "--max-running: must be in [1, 4096]");
-  require(c.max_waiting >= 1, "--max-waiting: must be positive");
+  RequireQueue(c, require);
   require(c.max_step_tokens >= c.max_running && c.max_step_tokens <= 65536,
           "--max-step-tokens: must be in [max-running, 65536]");
   require(c.max_chunk_tokens >= 1, "--max-chunk-tokens: must be positive");
@@ -392,6 +443,7 @@ std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv
   AddVersionOptions(app, config);
   AddTenantOptions(app, config);
   AddSchedulingOptions(app, config);
+  AddQueueOptions(app, config);
   AddServerOptions(app, config);
   try {
     app.parse(argc, argv);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/types.h"
 #include "memory/base/check.h"
+#include "scheduler/objective.h"
 #include "server/tenants.h"
 
 namespace lorad {
@@ -52,13 +53,17 @@ struct Config {
 
   // Tenants.
   std::vector<std::string>
-      tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME,weight=W"
+      tenants;  // "name,max-adapters=N,max-bytes=N,default-adapter=NAME,weight=W,max-waiting=N"
   int64_t tenant_max_adapters = 0;  // of each that is not listed; 0: no limit
   uint64_t tenant_max_bytes = 0;
+  int64_t tenant_max_waiting = 0;
 
   // Scheduling.
   int max_running = 64;
   int max_waiting = 1024;
+  int64_t max_waiting_tokens = int64_t{1} << 20;
+  uint64_t max_waiting_bytes = uint64_t{256} << 20;
+  std::vector<std::string> objectives;  // "interactive,ttft=500ms,itl=50ms,refuse"
   int max_step_tokens = 512;
   int max_chunk_tokens = 256;
   int default_max_tokens = 256;
@@ -83,7 +88,8 @@ struct Config {
   kernels::WeightFormat WeightFormat() const;  // REQUIRES: checked.
   // "foo=/path" of `adapters`, split.  REQUIRES: checked.
   std::vector<std::pair<std::string, std::string>> AdapterList() const;
-  TenantTable Tenants() const;  // REQUIRES: checked.
+  TenantTable Tenants() const;         // REQUIRES: checked.
+  Objectives ClassObjectives() const;  // REQUIRES: checked.
 };
 
 struct ExitNow {

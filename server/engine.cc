@@ -9,6 +9,7 @@
 
 #include "memory/base/check.h"
 #include "memory/base/error_detail.h"
+#include "memory/base/status_macros.h"
 
 namespace lorad {
 namespace {
@@ -27,7 +28,11 @@ Engine::Engine(Parts parts, EngineOptions options)
       pool_(*parts_.pool),
       ledger_(options_.policy),
       queue_(&options_.policy, &ledger_),
-      pipeline_(parts_.executor) {
+      pipeline_(parts_.executor),
+      gate_({.requests = options_.max_waiting,
+             .prompt_tokens = options_.max_waiting_tokens,
+             .bytes = options_.max_waiting_bytes},
+            options_.objectives) {
   LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
   if (options_.validate_books) pool_.pages().NoteFreed();
@@ -91,18 +96,11 @@ absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> requ
             "the request needs {} pages with its adapter; the pool has {} in all", pages, total)),
         "LARGER_THAN_POOL");
   }
-  if (waiting_count_.fetch_add(1) >= options_.max_waiting) {
-    waiting_count_.fetch_sub(1);
-    return WithRetryAfter(
-        WithReason(absl::ResourceExhaustedError(fmt::format(
-                       "the queue is full: {} requests are waiting", options_.max_waiting)),
-                   "QUEUE_FULL"),
-        std::chrono::seconds(1));
-  }
-  unfinished_.fetch_add(1);
   const RequestId id = next_id_.fetch_add(1);
+  LORAD_RETURN_IF_ERROR(gate_.Enter(id, request.get(), parts_.clock->Now()));
+  unfinished_.fetch_add(1);
   if (!Post(SubmitMessage{id, std::move(request)})) {
-    waiting_count_.fetch_sub(1);
+    gate_.Leave(id);
     unfinished_.fetch_sub(1);
     return ShuttingDown();
   }

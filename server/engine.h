@@ -12,13 +12,15 @@
 //
 // engine.cc is the outside (inbox, thread), engine_step.cc a step until it is submitted,
 // engine_advance.cc what becomes of its results, engine_memory.cc what the engine does with pages
-// and adapters, engine_snapshot.cc the report of who holds what.
+// and adapters, engine_gate.cc what it tells the gate in front, engine_snapshot.cc the report of
+// who holds what.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,6 +35,8 @@
 #include "memory/unified_pool.h"
 #include "model/executor.h"
 #include "scheduler/planner.h"
+#include "scheduler/step_rates.h"
+#include "server/admission_gate.h"
 #include "server/engine_observer.h"
 #include "server/engine_snapshot.h"
 #include "server/expiry_queue.h"
@@ -47,6 +51,9 @@ struct EngineOptions {
   int vocab_size = 0;
   int max_model_len = 0;   // prompt and output of one request, tokens
   int max_waiting = 1024;  // requests in the queue
+  int64_t max_waiting_tokens = std::numeric_limits<int64_t>::max();   // of their prompts
+  uint64_t max_waiting_bytes = std::numeric_limits<uint64_t>::max();  // of memory
+  Objectives objectives;
   Duration slow_reader_timeout =
       std::chrono::seconds(60);  // a paused request is aborted after this
   // A request that has not been admitted ends if its adapter is not resident after this.
@@ -103,7 +110,7 @@ class Engine {
   bool draining() const { return draining_.load(); }
   // False after the executor failed: the daemon must exit.
   bool healthy() const { return healthy_.load(); }
-  int waiting() const { return waiting_count_.load(); }
+  int waiting() const { return gate_.waiting(); }
   // Waits for a step boundary. REQUIRES: the loop runs (Start) or the caller is its thread.
   EngineSnapshot Snapshot();
 
@@ -165,6 +172,7 @@ class Engine {
   void Handle(CallMessage message);
   void Expire();
   void CheckReaders();
+  void RefuseHopeless();
   absl::Status WhyEnd(const Sequence& sequence) const;
   void Watch(Sequence& sequence, TimePoint from);
   void Plan();
@@ -200,6 +208,12 @@ class Engine {
   void ForgetHeld(AdapterVersionId id);
   void MeasureTokenCost();
   void PoisonFreed();
+
+  // What the gate is told, and measured for it: engine_gate.cc.
+  void NoteQueue(const Sequence& sequence, AdmissionGate::Change change);
+  void TellGate();
+  ServiceState TakeServiceState() const;
+  void MeasureRates();
 
   void AdvanceOldest();
   void AdvanceOne(Sequence& sequence, int tokens, SequenceResult result);
@@ -244,6 +258,9 @@ class Engine {
   bool token_cost_measured_ = false;
   uint64_t reported_evictions_ = 0;
   uint64_t reported_prefix_evictions_ = 0;
+  StepRates rates_;
+  // Since the gate was told.
+  std::vector<std::pair<RequestId, AdmissionGate::Change>> queue_changes_;
   StepPlan plan_;
   StepReport plan_report_;  // of the step that is being planned
   StepReport report_;       // of the step that is being advanced
@@ -266,7 +283,7 @@ class Engine {
   std::vector<Message> drained_;  // engine thread only: reused by DrainInbox
   std::atomic<RequestId> next_id_{1};
   std::atomic<int> unfinished_{0};
-  std::atomic<int> waiting_count_{0};
+  AdmissionGate gate_;  // waiting requests, for those outside
   std::atomic<bool> draining_{false};
   std::atomic<bool> healthy_{true};
   StreamNotifier notifier_;

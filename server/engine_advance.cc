@@ -33,6 +33,7 @@ void Engine::AdvanceOldest() {
     }
   }
   MeasureTokenCost();
+  MeasureRates();
   RemoveFinished();
   ReportStep();
 }
@@ -99,6 +100,9 @@ void Engine::AcceptToken(Sequence& s, SampledToken token) {
 void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, StreamEvent event) {
   LORAD_CHECK(!s.finished);
   if (s.adapter() != nullptr) s.adapter()->activity->active.fetch_sub(1);
+  if (status.ok() && !s.request->score) {
+    rates_.AddOutput(s.output_tokens(), s.request->max_tokens);
+  }
   if (s.ahead.steps == 0) LetGo(s);
   event.end = s.End(std::move(status), reason, now_);
   if (parts_.observer != nullptr) parts_.observer->OnFinish(*s.request, *event.end);
@@ -107,10 +111,10 @@ void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, Strea
   s.finished = true;
   ledger_.Leave(s.tenant, s.priority);
   expiries_.Remove(s.id, s.due);
+  NoteQueue(s, AdmissionGate::Change::kEnded);
   unfinished_.fetch_sub(1);
   sequences_.erase(s.id);
   if (s.running) return;
-  waiting_count_.fetch_sub(1);
   queue_.Remove(s.id);
   const auto at = waiting_.find(s.id);
   ended_.push_back(std::move(at->second));
@@ -189,6 +193,7 @@ void Engine::Publish() {
   RemoveFinished();
   notifier_.Post(&written_);
   NoteDepartures();
+  TellGate();
   ReportGauges();
   if (!options_.validate_books) return;
   PoisonFreed();

@@ -62,7 +62,7 @@ void Engine::Preempt(RequestId id) {
   s->scores.clear();
   ++s->preemptions;
   ++plan_report_.preemptions;
-  waiting_count_.fetch_add(1);
+  NoteQueue(*s, AdmissionGate::Change::kReturned);
   Wait(std::move(s));
 }
 
@@ -101,7 +101,7 @@ void Engine::Admit(RequestId id) {
       ref.version->activity->requests.fetch_add(1);
     }
   }
-  waiting_count_.fetch_sub(1);
+  NoteQueue(*s, AdmissionGate::Change::kAdmitted);
   if (parts_.observer != nullptr) parts_.observer->OnAdmit(*s->request);
   auto place = std::upper_bound(running_.begin(), running_.end(), s->id,
                                 [](RequestId i, const auto& r) { return i < r->id; });

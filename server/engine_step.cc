@@ -45,6 +45,7 @@ bool Engine::Step() {
   DrainInbox();
   FinishTransfers();
   Expire();
+  RefuseHopeless();
   Plan();
   Commit();
   const bool submitted = Submit();

@@ -110,7 +110,9 @@ class EngineCall {
     }
     request->request_id = facts_.request_id;
     request->tenant = tenant_;
-    request->tenant_weight = parts_.tenants->Of(tenant_).weight;
+    const TenantLimits& limits = parts_.tenants->Of(tenant_);
+    request->tenant_weight = limits.weight;
+    request->tenant_max_waiting = limits.max_waiting;
     request->arrival = arrival_;
     request->deadline = DeadlineOf(*context, parts_.clock->Now());
     request->stream = stream_;

@@ -36,11 +36,15 @@ struct GenerationRequest {
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
   std::string tenant;                // that the call speaks for; empty: none
   double tenant_weight = 1;          // the tenant's share against others'
+  int64_t tenant_max_waiting = 0;  // of the tenant's requests in the queue; 0: no limit of its own
   Priority priority = Priority::kStandard;
   std::string cache_salt;  // part of the prefix cache's scope
   TimePoint arrival;
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<TokenStream> stream;
+  // From Submit to the first token, as foreseen there (server/admission_gate.h); below 0: it was
+  // not.
+  double foreseen_first_token_s = -1;
 };
 
 }  // namespace lorad

@@ -60,8 +60,12 @@ absl::Status ParseLimit(std::string_view key, std::string_view value, TenantLimi
     LORAD_ASSIGN_OR_RETURN(limits->weight, ParseWeight(value));
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(
-      fmt::format("\"{}\" is not one of max-adapters, max-bytes, default-adapter, weight", key));
+  if (key == "max-waiting") {
+    LORAD_ASSIGN_OR_RETURN(limits->max_waiting, ParseCount(value));
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "\"{}\" is not one of max-adapters, max-bytes, default-adapter, weight, max-waiting", key));
 }
 
 }  // namespace

@@ -31,12 +31,13 @@ struct TenantLimits {
   int64_t max_bytes = 0;        // of them; 0: no limit
   std::string default_adapter;  // of its requests that name none; empty: the base model
   double weight = 1;            // its share of the server against others'
+  int64_t max_waiting = 0;      // requests in the queue; 0: no limit but the queue's
 
   bool operator==(const TenantLimits&) const = default;
 };
 
-// "acme,max-adapters=10,max-bytes=1GiB,default-adapter=foo,weight=2": a name, then any of these;
-// what is left out is as in `defaults`. InvalidArgument says what is wrong.
+// "acme,max-adapters=10,max-bytes=1GiB,default-adapter=foo,weight=2,max-waiting=50": a name, then
+// any of these; what is left out is as in `defaults`. InvalidArgument says what is wrong.
 absl::StatusOr<std::pair<std::string, TenantLimits>> ParseTenant(std::string_view text,
                                                                  const TenantLimits& defaults);
 

@@ -14,8 +14,8 @@ namespace {
 constexpr auto kPollWaiting = std::chrono::milliseconds(20);
 constexpr auto kPollRunning = std::chrono::milliseconds(2);
 
-Outcome OutcomeOf(const StreamEnd& end) {
-  switch (end.status.code()) {
+Outcome OutcomeOf(const absl::Status& status) {
+  switch (status.code()) {
     case absl::StatusCode::kOk:
       return Outcome::kFinished;
     case absl::StatusCode::kCancelled:
@@ -149,8 +149,7 @@ void SimulatedServer::Submit(size_t request) {
   record.server = static_cast<int16_t>(number_);
   Note(request * 4 + (id.ok() ? 0 : 1));
   if (!id.ok()) {
-    record.outcome = id.status().code() == absl::StatusCode::kResourceExhausted ? Outcome::kRefused
-                                                                                : Outcome::kFailed;
+    record.outcome = OutcomeOf(id.status());
     open_.erase(request);
     return;
   }
@@ -256,7 +255,7 @@ void SimulatedServer::End(Open* open, const StreamEnd& end) {
     Fault(fmt::format("I3: request {} ends twice", open->request));
   }
   if (!open->admitted) fairness_.AddWaiting(r.tenant, -1);
-  record.outcome = OutcomeOf(end);
+  record.outcome = OutcomeOf(end.status);
   record.output_tokens = end.usage.output_tokens;
   record.cached_tokens = end.usage.cached_tokens;
   record.preemptions = end.timings.preemptions;

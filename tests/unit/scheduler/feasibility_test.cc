@@ -28,7 +28,8 @@ TEST(PredictTest, AloneItIsItsPromptAndItsOutput) {
   EXPECT_NEAR(f.turn, 0, kExact);
   EXPECT_NEAR(f.first_token, 2 * 0.010 + 80 * 0.0001, kExact);
   EXPECT_NEAR(f.completion, f.first_token + 9 * 0.0101, kExact);
-  EXPECT_NEAR(f.alone, f.completion, kExact);
+  EXPECT_NEAR(f.alone.first_token, f.first_token, kExact);
+  EXPECT_NEAR(f.alone.completion, f.completion, kExact);
 }
 
 TEST(PredictTest, TheQueueGoesFirst) {
@@ -36,7 +37,7 @@ TEST(PredictTest, TheQueueGoesFirst) {
   const Forecast f = Predict(Idle(), {.requests = 5, .tokens = 500}, {.prompt_tokens = 50});
   EXPECT_NEAR(f.turn, 5 * 0.010 + 500 * 0.0001, kExact);
   EXPECT_NEAR(f.first_token, f.turn + 0.015, kExact);
-  EXPECT_NEAR(f.alone, 0.015, kExact);
+  EXPECT_NEAR(f.alone.first_token, 0.015, kExact);
 }
 
 TEST(PredictTest, WhatDecodesTakesRowsOfEveryStep) {
@@ -49,7 +50,7 @@ TEST(PredictTest, WhatDecodesTakesRowsOfEveryStep) {
   EXPECT_NEAR(f.turn, 2 * (0.010 + 0.0004) + 0.0192, kExact);
   EXPECT_NEAR(f.first_token, f.turn + 0.0104 + 0.005, kExact);
   EXPECT_NEAR(f.completion, f.first_token + 10 * 0.0105, kExact);
-  EXPECT_NEAR(f.alone, 0.015 + 10 * 0.0101, kExact);
+  EXPECT_NEAR(f.alone.completion, 0.015 + 10 * 0.0101, kExact);
 }
 
 TEST(PredictTest, PromptsThatRunGoFirstUnlessTheyAreLessUrgent) {
@@ -92,7 +93,7 @@ TEST(PredictTest, WithoutPagesItWaitsForOthersToEnd) {
 
 TEST(PredictTest, AnAdapterIsLoadedWhileItWaits) {
   const Work work{.prompt_tokens = 50, .load_pages = 5};  // 100 ms
-  EXPECT_NEAR(Predict(Idle(), {}, work).alone, 0.100 + 0.015, kExact);
+  EXPECT_NEAR(Predict(Idle(), {}, work).alone.first_token, 0.100 + 0.015, kExact);
   EXPECT_NEAR(Predict(Idle(), {}, work).first_token, 0.100 + 0.015, kExact);
   EXPECT_NEAR(Predict(Idle(), {.requests = 1, .tokens = 200}, work).first_token, 0.100 + 0.015,
               kExact);
@@ -169,10 +170,11 @@ TEST(PredictTest, IsMonotone) {
     ASSERT_GE(after.turn, before.turn - slack) << name << " " << i;
     ASSERT_GE(after.first_token, before.first_token - slack) << name << " " << i;
     ASSERT_GE(after.completion, before.completion - slack) << name << " " << i;
-    ASSERT_GE(after.alone, before.alone - slack) << name << " " << i;
+    ASSERT_GE(after.alone.completion, before.alone.completion - slack) << name << " " << i;
     ASSERT_LE(before.turn, before.first_token);
     ASSERT_LE(before.first_token, before.completion + slack);
-    ASSERT_LE(before.alone, before.completion + slack);
+    ASSERT_LE(before.alone.completion, before.completion + slack);
+    ASSERT_LE(before.alone.first_token, before.first_token + slack);
   }
 }
 

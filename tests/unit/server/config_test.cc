@@ -138,6 +138,40 @@ TEST(ConfigTest, TenantsHaveLimits) {
   EXPECT_EQ(tenants.named().size(), 2u);
 }
 
+TEST(ConfigTest, TheQueueHasBounds) {
+  const Config plain = std::get<Config>(Parse({"--model", "/tmp"}));
+  EXPECT_EQ(plain.max_waiting, 1024);
+  EXPECT_EQ(plain.max_waiting_tokens, 1 << 20);
+  EXPECT_EQ(plain.max_waiting_bytes, 256u << 20);
+  EXPECT_EQ(plain.Tenants().Of("acme").max_waiting, 0);
+  const auto parsed = Parse({"--model", "/tmp", "--max-waiting", "5", "--max-waiting-tokens",
+                             "1000", "--max-waiting-bytes", "2MiB", "--tenant-max-waiting", "3",
+                             "--tenant", "acme,max-waiting=4"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  const Config& config = std::get<Config>(parsed);
+  EXPECT_EQ(config.max_waiting, 5);
+  EXPECT_EQ(config.max_waiting_tokens, 1000);
+  EXPECT_EQ(config.max_waiting_bytes, 2u << 20);
+  EXPECT_EQ(config.Tenants().Of("acme").max_waiting, 4);
+  EXPECT_EQ(config.Tenants().Of("other").max_waiting, 3);
+}
+
+TEST(ConfigTest, ClassesHaveObjectives) {
+  EXPECT_EQ(std::get<Config>(Parse({"--model", "/tmp"})).ClassObjectives(), Objectives());
+  const auto parsed = Parse({"--model", "/tmp", "--objective", "interactive,ttft=500ms,itl=50ms",
+                             "--objective", "batch,ttft=60s,refuse"});
+  ASSERT_TRUE(std::holds_alternative<Config>(parsed)) << std::get<ExitNow>(parsed).text;
+  Objectives expected;
+  expected[0] = {.first_token = std::chrono::milliseconds(500),
+                 .inter_token = std::chrono::milliseconds(50)};
+  expected[2] = {.first_token = std::chrono::seconds(60), .refuse = true};
+  EXPECT_EQ(std::get<Config>(parsed).ClassObjectives(), expected);
+  const auto twice =
+      Parse({"--model", "/tmp", "--objective", "batch,itl=1s", "--objective", "batch,ttft=1s"});
+  ASSERT_TRUE(std::holds_alternative<ExitNow>(twice));
+  EXPECT_THAT(std::get<ExitNow>(twice).text, HasSubstr("batch is given twice"));
+}
+
 TEST(ConfigTest, DefaultsOfVersionsPinsAndPrefixes) {
   const auto parsed = Parse({"--model", "/tmp"});
   const Config& config = std::get<Config>(parsed);
@@ -159,12 +193,13 @@ TEST(ConfigTest, DefaultsOfVersionsPinsAndPrefixes) {
 }
 
 TEST(ConfigTest, EachBadOptionOfTenantsAndVersionsIsNamed) {
-  const std::pair<const char*, const char*> bad[] = {{"--keep-versions", "-1"},
-                                                     {"--max-pinned-percent", "101"},
-                                                     {"--adapter-wait-timeout", "0"},
-                                                     {"--tenant-max-adapters", "-1"},
-                                                     {"--tenant", "Acme"},
-                                                     {"--tenant", "acme,max-adapters=x"}};
+  const std::pair<const char*, const char*> bad[] = {
+      {"--keep-versions", "-1"},          {"--max-pinned-percent", "101"},
+      {"--adapter-wait-timeout", "0"},    {"--tenant-max-adapters", "-1"},
+      {"--tenant-max-waiting", "-1"},     {"--max-waiting", "0"},
+      {"--max-waiting-tokens", "0"},      {"--max-waiting-bytes", "1KiB"},
+      {"--objective", "interactive"},     {"--tenant", "Acme"},
+      {"--tenant", "acme,max-adapters=x"}};
   for (const auto& [option, value] : bad) {
     const auto parsed = Parse({"--model", "/tmp", option, value});
     ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed)) << option << " " << value;

@@ -46,6 +46,8 @@ TEST(ParseTenantTest, TakesLimitsAndLeavesTheRest) {
   EXPECT_EQ(tenant->second.max_bytes, 0);
   EXPECT_EQ(tenant->second.max_adapters, 3);
   EXPECT_EQ(tenant->second.weight, 1);
+  EXPECT_EQ(ParseTenant("acme,max-waiting=50", defaults)->second.max_waiting, 50);
+  EXPECT_FALSE(ParseTenant("acme,max-waiting=-1", defaults).ok());
   EXPECT_EQ(ParseTenant("acme,weight=2.5", defaults)->second.weight, 2.5);
   EXPECT_EQ(ParseTenant("acme,weight=0.01", defaults)->second.weight, 0.01);
   EXPECT_EQ(ParseTenant("acme,weight=1000", defaults)->second.weight, 1000);
