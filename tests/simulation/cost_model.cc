@@ -24,6 +24,7 @@ CostModel Llama3On(std::string name, double memory_bytes_per_s, uint32_t pages) 
           .weight_bytes = 15.010e9,
           .bytes_per_s = 0.8 * memory_bytes_per_s,
           .layer_flops = 13.96e9,
+          .head_flops = 1.05e9,
           .flops_per_s = 0.7 * 989e12,
           .kv_token_bytes = 131072,
           .attention_flops = 4.0 * 32 * 4096,
@@ -41,24 +42,27 @@ CostModel Llama3On(std::string name, double memory_bytes_per_s, uint32_t pages) 
           .overlaps = true};
 }
 
-// The model of 100 M parameters and the 2 cores of docs/benchmarks/2026-11-24-first-run.md.
+// The model of 100 M parameters and the 2 cores of docs/benchmarks/2026-11-24-first-run.md, fitted
+// to runs of the daemon there: docs/benchmarks/2026-11-24-scheduler.md.
 CostModel Cpu() {
   return {.name = "cpu",
-          .host_s = 300e-6,
-          .step_s = 1.5e-3,
+          .host_s = 200e-6,
+          .step_s = 0.8e-3,
           .row_s = 0,
+          .sample_s = 30e-6,
           .weight_bytes = 200e6,
-          .bytes_per_s = 30e9,
-          .layer_flops = 200e6,
-          .flops_per_s = 330e9,
+          .bytes_per_s = 39e9,
+          .layer_flops = 151e6,
+          .head_flops = 49.2e6,
+          .flops_per_s = 350e9,
           .kv_token_bytes = 12288,
           .attention_flops = 4.0 * 12 * 768,
-          .attention_flops_per_s = 50e9,
+          .attention_flops_per_s = 350e9,
           .adapter_rank_bytes = 5.21e6 / 16,
-          .any_adapter_s = 1e-3,
-          .each_adapter_s = 50e-6,
+          .any_adapter_s = 0.4e-3,
+          .each_adapter_s = 0,
           .load_s = 1e-3,
-          .disk_bytes_per_s = 0.5e9,
+          .disk_bytes_per_s = 0.14e9,
           .copy_bytes_per_s = 0,
           .host_tier_bytes = 0,
           .pages = 5461,
@@ -80,9 +84,11 @@ constexpr Field kFields[] = {
     {"host_s", &CostModel::host_s, true},
     {"step_s", &CostModel::step_s, true},
     {"row_s", &CostModel::row_s, true},
+    {"sample_s", &CostModel::sample_s, true},
     {"weight_bytes", &CostModel::weight_bytes, true},
     {"bytes_per_s", &CostModel::bytes_per_s, false},
     {"layer_flops", &CostModel::layer_flops, true},
+    {"head_flops", &CostModel::head_flops, true},
     {"flops_per_s", &CostModel::flops_per_s, false},
     {"kv_token_bytes", &CostModel::kv_token_bytes, false},
     {"attention_flops", &CostModel::attention_flops, true},
@@ -167,8 +173,10 @@ uint32_t CostModel::PagesOf(uint64_t image_bytes) const {
 
 double StepSeconds(const CostModel& cost, const StepShape& step) {
   const auto rows = static_cast<double>(step.rows);
-  const double layers =
-      std::max(cost.weight_bytes / cost.bytes_per_s, rows * cost.layer_flops / cost.flops_per_s);
+  const auto samples = static_cast<double>(step.samples);
+  const double matrices =
+      std::max(cost.weight_bytes / cost.bytes_per_s,
+               (rows * cost.layer_flops + samples * cost.head_flops) / cost.flops_per_s);
   const double attention =
       std::max(static_cast<double>(step.context) * cost.kv_token_bytes / cost.bytes_per_s,
                static_cast<double>(step.pairs) * cost.attention_flops / cost.attention_flops_per_s);
@@ -177,7 +185,8 @@ double StepSeconds(const CostModel& cost, const StepShape& step) {
                                    static_cast<double>(step.adapter_rows) / cost.flops_per_s);
   const double latency =
       step.adapters == 0 ? 0 : cost.any_adapter_s + step.adapters * cost.each_adapter_s;
-  return cost.step_s + rows * cost.row_s + layers + attention + adapters + latency;
+  return cost.step_s + rows * cost.row_s + samples * cost.sample_s + matrices + attention +
+         adapters + latency;
 }
 
 std::vector<std::string> CostPresets() {

@@ -4,10 +4,10 @@
 //
 // A step is as long as
 //
-//     step_s + rows * row_s + adapters' latency
-//       + max(weights / bandwidth, rows * flops / peak)          the layers
-//       + max(kv read / bandwidth, pairs * flops / peak)         attention
-//       + max(adapters' bytes / bandwidth, rows * flops / peak)  adapters
+//     step_s + rows * row_s + samples * sample_s + adapters' latency
+//       + max(weights / bandwidth, (rows * flops + samples * head flops) / peak)   all matrices
+//       + max(kv read / bandwidth, pairs * flops / peak)   attention
+//       + max(adapters' bytes / bandwidth, rows * flops / peak)   adapters
 //
 // with efficiencies already in the peaks. Presets h100 and h200 are Llama-3-8B in bf16, computed
 // from the machines' data sheets with stated efficiencies: nothing of them was measured. Preset cpu
@@ -27,12 +27,14 @@ struct CostModel {
   std::string name;
 
   // A step.
-  double host_s = 0;  // planning and what follows a step; beside the device if `overlaps`
-  double step_s = 0;  // fixed
-  double row_s = 0;   // for each token
+  double host_s = 0;    // planning and what follows a step; beside the device if `overlaps`
+  double step_s = 0;    // fixed
+  double row_s = 0;     // for each token
+  double sample_s = 0;  // for each token that is sampled
   double weight_bytes = 0;
   double bytes_per_s = 0;      // memory of the device, sustained
   double layer_flops = 0;      // a token
+  double head_flops = 0;       // a token that is sampled
   double flops_per_s = 0;      // of the layers, sustained
   double kv_token_bytes = 0;   // keys and values of a token, all layers
   double attention_flops = 0;  // a token and a token before it
@@ -61,6 +63,7 @@ struct CostModel {
 // What a step has to do.
 struct StepShape {
   int64_t rows = 0;           // tokens to compute
+  int64_t samples = 0;        // tokens to sample
   int64_t context = 0;        // tokens whose keys and values are read, over the sequences
   int64_t pairs = 0;          // of a token to compute and a token that it sees
   int64_t adapter_bytes = 0;  // of distinct adapters

@@ -40,6 +40,22 @@ TEST(CostModelTest, PrefillAtTheLimitOfTheArithmetic) {
   }
 }
 
+// What the daemon took with 1 to 32 clients that decode, and for prompts, when the preset was
+// fitted (docs/benchmarks, the page on the scheduler).
+TEST(CostModelTest, CpuAsMeasured) {
+  const CostModel cost = *FindCostModel("cpu");
+  const auto decode = [&](int n) {
+    return 1e3 * (cost.host_s +
+                  StepSeconds(cost, {.rows = n, .samples = n, .context = n * 72, .pairs = n * 72}));
+  };
+  for (const auto& [clients, ms] :
+       {std::pair(1, 6.1), {4, 6.5}, {8, 7.4}, {16, 11.0}, {32, 20.3}}) {
+    EXPECT_NEAR(decode(clients), ms, 0.15 * ms) << clients;
+  }
+  const StepShape chunk{.rows = 256, .samples = 1, .context = 256, .pairs = 256 * 257 / 2};
+  EXPECT_NEAR(1e3 * StepSeconds(cost, chunk), 1e3 / 9.0, 0.15 * 1e3 / 9.0);
+}
+
 TEST(CostModelTest, AdaptersTakeWholePages) {
   const CostModel cost = *FindCostModel("h100");
   EXPECT_EQ(cost.AdapterPages(8), 20u);

@@ -87,6 +87,7 @@ SequenceResult SimulatedExecutor::Run(const SequenceInput& s, StepShape* shape) 
   }
   SequenceResult result;
   if (s.sampler != nullptr) {
+    ++shape->samples;
     const bool ends = s.sample_index + 1 >= OutputTokensOf(s.sampler->params().seed);
     result.sample = SampledToken{.token = ends ? kSimStop : TokenAfter(chain), .logprob = 0};
   }
