@@ -45,7 +45,9 @@ absl::Status AdmissionGate::Enter(RequestId id, GenerationRequest* request, Time
                               static_cast<int>(request->prompt.size()));
   LORAD_RETURN_IF_ERROR(CheckBounds(entry, *request));
   LORAD_RETURN_IF_ERROR(CheckTime(entry, now));
-  if (state_.trusted) request->foreseen_first_token_s = Foresee(entry).first_token;
+  if (state_.trusted) {
+    request->foreseen_first_token_s = Seconds(now - request->arrival) + Foresee(entry).first_token;
+  }
   backlog_.Add(entry.place);
   bytes_ += entry.bytes;
   if (MayBeRefused(entry)) timed_.insert(id);

@@ -16,6 +16,7 @@
 // who holds what.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -271,7 +272,8 @@ class Engine {
   StepPipeline pipeline_;
   TimePoint collected_;                                // when a step was last
   std::vector<std::shared_ptr<TokenStream>> written_;  // since Publish
-  std::vector<double> inter_token_;  // of the step that is being advanced, seconds
+  // Of the step that is being advanced, by class, seconds.
+  std::array<std::vector<double>, kPriorities> inter_token_;
   TimePoint now_;
 
   // Shared.

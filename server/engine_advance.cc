@@ -23,7 +23,7 @@ void Engine::AdvanceOldest() {
   if (!status.ok()) return BreakDevice(status);
   report_ = step.report;
   report_.execute = now_ - std::max(step.begun, std::exchange(collected_, now_));
-  inter_token_.clear();
+  for (std::vector<double>& seconds : inter_token_) seconds.clear();
   for (size_t i = 0; i < step.runs.size(); ++i) {
     Sequence& s = *step.runs[i].sequence;
     if (!s.finished) {
@@ -68,10 +68,11 @@ void Engine::AcceptToken(Sequence& s, SampledToken token) {
   if (s.output_tokens() == 0) {
     s.first_token = now_;
     if (parts_.observer != nullptr) {
-      parts_.observer->OnFirstToken(s.first_admission - request.arrival, now_ - request.arrival);
+      parts_.observer->OnFirstToken(request, s.first_admission - request.arrival,
+                                    now_ - request.arrival);
     }
   } else {
-    inter_token_.push_back(Seconds(now_ - s.last_token));
+    inter_token_[static_cast<size_t>(request.priority)].push_back(Seconds(now_ - s.last_token));
   }
   s.last_token = now_;
   s.tokens.push_back(token.token);
@@ -175,7 +176,10 @@ void Engine::ReportStep() {
       prefix_evictions - std::exchange(reported_prefix_evictions_, prefix_evictions));
   if (parts_.observer == nullptr) return;
   parts_.observer->OnStep(report_);
-  if (!inter_token_.empty()) parts_.observer->OnInterToken(inter_token_);
+  for (size_t c = 0; c < inter_token_.size(); ++c) {
+    if (inter_token_[c].empty()) continue;
+    parts_.observer->OnInterToken(static_cast<Priority>(c), inter_token_[c]);
+  }
 }
 
 void Engine::ReportGauges() {

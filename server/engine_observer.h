@@ -47,11 +47,11 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   virtual void OnStep(const StepReport&) {}     // a step
   virtual void OnGauges(const GaugeReport&) {}  // a step
-  virtual void OnInterToken(std::span<const double>) {
-  }  // a step: seconds between tokens of each decoding sequence
+  // A step and class: seconds between tokens of each decoding sequence.
+  virtual void OnInterToken(Priority, std::span<const double>) {}
   // It got its place in the batch; again after a preemption.
   virtual void OnAdmit(const GenerationRequest&) {}
-  virtual void OnFirstToken(Duration /*queue*/, Duration /*ttft*/) {}
+  virtual void OnFirstToken(const GenerationRequest&, Duration /*queue*/, Duration /*ttft*/) {}
   virtual void OnFinish(const GenerationRequest&, const StreamEnd&) {}
   virtual void OnAdapterLoad(const AdapterVersion&, Duration, const absl::Status&) {}
   virtual void OnEvictions(int /*adapters*/) {}

@@ -104,6 +104,7 @@ class EngineCall {
   absl::Status HandOver(grpc::CallbackServerContext* context, const std::string& adapter,
                         std::unique_ptr<GenerationRequest> request,
                         std::function<void()> listener) {
+    priority_ = request->priority;
     LORAD_ASSIGN_OR_RETURN(auto version, parts_.adapters->Resolve(tenant_, adapter));
     if (version != nullptr) {
       request->adapters.push_back({.version = std::move(version), .weight = 1.0f});
@@ -136,7 +137,8 @@ class EngineCall {
 
   grpc::Status Refuse(const absl::Status& status) const {
     if (parts_.on_refused) {
-      parts_.on_refused({.request_id = facts_.request_id, .tenant = tenant_}, status);
+      parts_.on_refused({.request_id = facts_.request_id, .tenant = tenant_, .priority = priority_},
+                        status);
     }
     return WireStatus(status);
   }
@@ -151,6 +153,7 @@ class EngineCall {
  private:
   const TimePoint arrival_;  // when the call was read: tokenizing counts
   std::string tenant_;
+  Priority priority_ = Priority::kStandard;
   std::atomic<RequestId> id_{0};
 };
 

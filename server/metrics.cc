@@ -83,6 +83,7 @@ class Metrics::Exposer {
 Metrics::Metrics()
     : registry_(
           std::make_shared<prometheus::Registry>(prometheus::Registry::InsertBehavior::Merge)),
+      service_(registry_.get()),
       requests_(prometheus::BuildCounter()
                     .Name("lorad_requests_total")
                     .Help("Requests that ended, by outcome")
@@ -111,10 +112,6 @@ Metrics::Metrics()
                         .Help(kLoadsHelp)
                         .Register(*registry_)
                         .Add({{"outcome", "failed"}})),
-      ttft_(MakeHistogram(*registry_, "lorad_time_to_first_token_seconds",
-                          "From a request's arrival to its first token", kLatencyBuckets)),
-      inter_token_(MakeHistogram(*registry_, "lorad_inter_token_latency_seconds",
-                                 "Between two tokens of one request", kInterTokenBuckets)),
       queue_(MakeHistogram(*registry_, "lorad_queue_time_seconds",
                            "From a request's arrival to its first place in a batch",
                            kLatencyBuckets)),
@@ -224,24 +221,17 @@ void Metrics::OnGauges(const GaugeReport& report) {
   adapters_pinned_.Set(report.adapters_pinned);
 }
 
-void Metrics::OnInterToken(std::span<const double> seconds) {
-  // One call a step, whatever the batch: bucket counts first, then the histogram's lock once.
-  std::vector<double> increments(kInterTokenBuckets.size() + 1, 0.0);
-  double sum = 0;
-  for (double s : seconds) {
-    const auto at = std::lower_bound(kInterTokenBuckets.begin(), kInterTokenBuckets.end(), s);
-    increments[static_cast<size_t>(at - kInterTokenBuckets.begin())] += 1;
-    sum += s;
-  }
-  inter_token_.ObserveMultiple(increments, sum);
+void Metrics::OnInterToken(Priority priority, std::span<const double> seconds) {
+  service_.OnInterToken(priority, seconds);
 }
 
-void Metrics::OnFirstToken(Duration queue, Duration ttft) {
+void Metrics::OnFirstToken(const GenerationRequest& request, Duration queue, Duration ttft) {
   queue_.Observe(Seconds(queue));
-  ttft_.Observe(Seconds(ttft));
+  service_.OnFirstToken(request, ttft);
 }
 
-void Metrics::OnFinish(const GenerationRequest&, const StreamEnd& end) {
+void Metrics::OnFinish(const GenerationRequest& request, const StreamEnd& end) {
+  service_.OnFinish(request, end);
   OutcomeCounter(end.status.code(), end.reason).Increment();
   latency_.Observe(Seconds(end.timings.total));
   prompt_tokens_.Increment(end.usage.prompt_tokens);
@@ -275,7 +265,8 @@ void Metrics::OnEvictions(int adapters) {
   totals_.adapter_evictions += adapters;
 }
 
-void Metrics::OnRefused(const absl::Status& status) {
+void Metrics::OnRefused(Priority priority, const absl::Status& status) {
+  service_.OnRefused(priority, status);
   OutcomeCounter(status.code(), FinishReason::kLength).Increment();
   totals_.requests += 1;
   totals_.rejected += 1;

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "server/engine_observer.h"
 #include "server/host_tier_report.h"
+#include "server/service_metrics.h"
 
 namespace lorad {
 
@@ -41,15 +42,17 @@ class Metrics final : public EngineObserver {
 
   void OnStep(const StepReport& report) override;
   void OnGauges(const GaugeReport& report) override;
-  void OnInterToken(std::span<const double> seconds) override;
-  void OnFirstToken(Duration queue, Duration ttft) override;
+  void OnInterToken(Priority priority, std::span<const double> seconds) override;
+  void OnFirstToken(const GenerationRequest& request, Duration queue, Duration ttft) override;
   void OnFinish(const GenerationRequest& request, const StreamEnd& end) override;
   void OnAdapterLoad(const AdapterVersion& version, Duration duration,
                      const absl::Status& status) override;
   void OnEvictions(int adapters) override;
 
   // Any thread: a request that was refused before the engine took it.
-  void OnRefused(const absl::Status& status);
+  void OnRefused(Priority priority, const absl::Status& status);
+  // Before the first request.
+  void SetObjectives(const Objectives& objectives) { service_.SetObjectives(objectives); }
   void SetStoredAdapters(int n);
   // One call at a time.
   void SetHostTier(const HostTierReport& report);
@@ -64,6 +67,7 @@ class Metrics final : public EngineObserver {
 
   std::shared_ptr<prometheus::Registry> registry_;
   Totals totals_;
+  ServiceMetrics service_;
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& output_tokens_;
@@ -74,8 +78,6 @@ class Metrics final : public EngineObserver {
   prometheus::Counter& prefix_evicted_;
   prometheus::Counter& loads_ok_;
   prometheus::Counter& loads_failed_;
-  prometheus::Histogram& ttft_;
-  prometheus::Histogram& inter_token_;
   prometheus::Histogram& queue_;
   prometheus::Histogram& latency_;
   prometheus::Histogram& load_seconds_;

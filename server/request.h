@@ -42,8 +42,8 @@ struct GenerationRequest {
   TimePoint arrival;
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<TokenStream> stream;
-  // From Submit to the first token, as foreseen there (server/admission_gate.h); below 0: it was
-  // not.
+  // From arrival to the first token, as foreseen by Submit (server/admission_gate.h); below 0: it
+  // was not.
   double foreseen_first_token_s = -1;
 };
 

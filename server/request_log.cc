@@ -43,7 +43,7 @@ void RequestLog::OnEvictions(int adapters) {
 }
 
 void RequestLog::OnRefused(const RefusedRequest& request, const absl::Status& status) {
-  metrics_->OnRefused(status);
+  metrics_->OnRefused(request.priority, status);
   Log(LogLevel::kInfo, "request refused",
       {{"request_id", request.request_id},
        {"tenant", request.tenant},

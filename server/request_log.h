@@ -16,6 +16,7 @@ namespace lorad {
 struct RefusedRequest {
   std::string request_id;  // the client's or ours
   std::string tenant;
+  Priority priority = Priority::kStandard;
 };
 
 class RequestLog final : public EngineObserver {
@@ -29,8 +30,12 @@ class RequestLog final : public EngineObserver {
 
   void OnStep(const StepReport& report) override { metrics_->OnStep(report); }
   void OnGauges(const GaugeReport& report) override { metrics_->OnGauges(report); }
-  void OnInterToken(std::span<const double> seconds) override { metrics_->OnInterToken(seconds); }
-  void OnFirstToken(Duration queue, Duration ttft) override { metrics_->OnFirstToken(queue, ttft); }
+  void OnInterToken(Priority priority, std::span<const double> seconds) override {
+    metrics_->OnInterToken(priority, seconds);
+  }
+  void OnFirstToken(const GenerationRequest& request, Duration queue, Duration ttft) override {
+    metrics_->OnFirstToken(request, queue, ttft);
+  }
   void OnFinish(const GenerationRequest& request, const StreamEnd& end) override;
   void OnAdapterLoad(const AdapterVersion& version, Duration duration,
                      const absl::Status& status) override;

@@ -46,6 +46,12 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_time_to_first_token_seconds", "histogram"},
       {"lorad_inter_token_latency_seconds", "histogram"},
       {"lorad_queue_time_seconds", "histogram"},
+      {"lorad_first_token_forecast_ratio", "histogram"},
+      {"lorad_offered_requests_total", "counter"},
+      {"lorad_offered_output_tokens_total", "counter"},
+      {"lorad_goodput_requests_total", "counter"},
+      {"lorad_goodput_tokens_total", "counter"},
+      {"lorad_refusals_total", "counter"},
       {"lorad_request_latency_seconds", "histogram"},
       {"lorad_adapter_load_seconds", "histogram"},
       {"lorad_step_seconds", "histogram"},
@@ -100,9 +106,12 @@ TEST(MetricsTest, CountersMoveByWhatARequestDid) {
   EXPECT_EQ(moved["lorad_requests_total{outcome=\"length\"}"], 1);
   EXPECT_EQ(moved["lorad_prompt_tokens_total"], prompt);
   EXPECT_EQ(moved["lorad_output_tokens_total"], 10);
-  EXPECT_EQ(moved["lorad_time_to_first_token_seconds_count"], 1);
+  EXPECT_EQ(moved["lorad_time_to_first_token_seconds_count{priority=\"standard\"}"], 1);
   EXPECT_EQ(moved["lorad_queue_time_seconds_count"], 1);
-  EXPECT_EQ(moved["lorad_inter_token_latency_seconds_count"], 9);
+  EXPECT_EQ(moved["lorad_inter_token_latency_seconds_count{priority=\"standard\"}"], 9);
+  EXPECT_EQ(moved["lorad_offered_requests_total{priority=\"standard\"}"], 1);
+  EXPECT_EQ(moved["lorad_goodput_requests_total{priority=\"standard\"}"], 1);
+  EXPECT_EQ(moved["lorad_goodput_tokens_total{priority=\"standard\"}"], 10);
   EXPECT_EQ(moved["lorad_request_latency_seconds_count"], 1);
   EXPECT_EQ(moved["lorad_adapter_loads_total{outcome=\"ok\"}"], 1);
   EXPECT_EQ(moved["lorad_adapter_load_seconds_count"], 1);

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -269,6 +271,34 @@ TEST_P(EngineDeadlineTest, BoundsOfTheQueueHold) {
   EXPECT_EQ(ReasonOf(g.Submit({.prompt = std::vector<TokenId>(190, 1)}).id.status()),
             "QUEUE_BYTES_FULL");
   g.RunUntilIdle();
+}
+
+// The engine's own forecasts against what came, from a nearly idle server to a full one.
+TEST_P(EngineDeadlineTest, FirstTokensComeAsForeseen) {
+  for (const int every : {40, 6, 2}) {
+    EngineFixture f(2000, [](EngineOptions* o) { o->max_waiting = 1000; });
+    f.executor.on_rows = [&f](int rows) { f.clock.Advance(milliseconds(5 + rows)); };
+    std::mt19937 random(5);
+    const auto submit = [&](int i) {
+      std::vector<TokenId> prompt(8 + random() % 60);
+      for (TokenId& token : prompt) token = static_cast<TokenId>(random() % kFakeVocab);
+      EXPECT_TRUE(f.Submit({.prompt = prompt, .max_tokens = 20 + i % 40}).id.ok());
+    };
+    for (int i = 0; i < 150; ++i) {
+      submit(i);
+      for (int step = 0; step < every; ++step) f.engine->Step();
+    }
+    f.RunUntilIdle(100000);
+    std::vector<double>& ratios = f.observer.forecast_ratios;
+    ASSERT_GT(ratios.size(), 120u);
+    std::sort(ratios.begin(), ratios.end());
+    const auto at = [&ratios](double q) {
+      return ratios[static_cast<size_t>(q * static_cast<double>(ratios.size() - 1))];
+    };
+    EXPECT_NEAR(at(0.5), 1, 0.06);
+    EXPECT_GT(at(0.05), 0.75);
+    EXPECT_LT(at(0.95), 1.4);
+  }
 }
 
 }  // namespace

@@ -114,7 +114,9 @@ class FakeExecutor final : public Executor {
     page_copies += static_cast<int>(step.page_copies.size());
     results->clear();
     max_sequences = std::max(max_sequences, step.sequences.size());
+    const int before = computed_tokens;
     for (OwnedInput& s : step.sequences) results->push_back(Run(s.input));
+    if (on_rows) on_rows(computed_tokens - before);
     last_tokens_.clear();
     for (const SequenceResult& r : *results) {
       last_tokens_.push_back(r.sample.has_value() ? r.sample->token : -1);
@@ -142,6 +144,7 @@ class FakeExecutor final : public Executor {
   int computed_tokens = 0;
   size_t max_sequences = 0;
   std::function<void()> on_step;
+  std::function<void(int)> on_rows;  // after a step, with its tokens
 
  private:
   // An input, with or without what it refers to.
@@ -412,12 +415,18 @@ struct EngineFixture {
       steps += 1;
       step_time += r.plan + r.execute;
     }
-    void OnInterToken(std::span<const double> seconds) override {
+    void OnInterToken(Priority, std::span<const double> seconds) override {
       inter_token.insert(inter_token.end(), seconds.begin(), seconds.end());
     }
     void OnGauges(const GaugeReport& g) override { tenant_spread = g.tenant_spread; }
     void OnFinish(const GenerationRequest&, const StreamEnd&) override { ++finished; }
     void OnEvictions(int n) override { evictions += n; }
+    void OnFirstToken(const GenerationRequest& request, Duration, Duration ttft) override {
+      if (request.foreseen_first_token_s > 0) {
+        forecast_ratios.push_back(Seconds(ttft) / request.foreseen_first_token_s);
+      }
+    }
+    std::vector<double> forecast_ratios;  // first tokens: as they came over as foreseen
     int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0, cached_tokens = 0;
     int steps = 0;
     double tenant_spread = 0;
