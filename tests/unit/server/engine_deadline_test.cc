@@ -295,7 +295,8 @@ TEST_P(EngineDeadlineTest, FirstTokensComeAsForeseen) {
     const auto at = [&ratios](double q) {
       return ratios[static_cast<size_t>(q * static_cast<double>(ratios.size() - 1))];
     };
-    EXPECT_NEAR(at(0.5), 1, 0.06);
+    // Beside a step under way it comes up to a step later: that is not foreseen.
+    EXPECT_NEAR(at(0.5), 1, GetParam() ? 0.2 : 0.05);
     EXPECT_GT(at(0.05), 0.75);
     EXPECT_LT(at(0.95), 1.4);
   }
