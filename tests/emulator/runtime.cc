@@ -337,8 +337,9 @@ bool EmulatedRuntime::IsDone(Event event) {
   CheckNotCapturing("IsDone");
   const EventState& asked = At(event);
   if (asked.capture >= 0) Die("IsDone of an event of a capture");
-  // Time passes with every question.
-  int steps = static_cast<int>(random_() % 4) + 1;
+  // Time passes with every question; under odd seeds, where the host is fast, with few of them.
+  const bool passes = options_.order_seed % 2 == 0 || random_() % 16 == 0;
+  int steps = passes ? static_cast<int>(random_() % 4) + 1 : 0;
   RunUntil([&] { return !pending_.contains(asked.mark) || steps-- == 0; });
   return !pending_.contains(asked.mark);
 }

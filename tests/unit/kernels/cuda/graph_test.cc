@@ -213,9 +213,11 @@ TEST_F(StepTest, AnAdapterOnItsWayIsWaitedForSiteBySite) {
                                            {rig.AddSequence(-1), {9}}});
     }
     DecoderRig rig({.seed = seed});
-    // A step whose page tables hold the pages that the image goes to.
+    // A step whose page tables hold the pages that the image goes to. It is as large as the next,
+    // for which no memory must grow: that waits for all work.
     const int gone = rig.AddAdapter(kLargeRank, 1234);
-    rig.Record(std::vector<Advance>{{rig.AddSequence(gone), {7, 7}}});
+    rig.Record(
+        std::vector<Advance>{{rig.AddSequence(gone), {7, 7, 7, 7}}, {rig.AddSequence(-1), {7}}});
     rig.backend().EndStep();
     rig.DropAdapter(gone);
     const int adapter = rig.StartAdapter(kLargeRank, seed);
