@@ -43,6 +43,8 @@ struct CostModel {
   double any_adapter_s = 0;       // latency if there is an adapter in the step
   double each_adapter_s = 0;      // and for each that is
 
+  double beside_load = 1;  // a step is so many times as long while files are read and packed
+
   // Loads.
   double load_s = 0;             // fixed: open, check
   double disk_bytes_per_s = 0;   // read and packed, one adapter after the other

@@ -46,7 +46,7 @@ absl::Status SimulatedExecutor::Submit(const StepInput& input) {
   last_.sequences = static_cast<int>(input.sequences.size());
   last_.adapters = shape.adapters;
   last_.adapter_bytes = static_cast<uint64_t>(shape.adapter_bytes);
-  last_.seconds = StepSeconds(cost_, shape);
+  last_.seconds = slowdown_ * StepSeconds(cost_, shape);
   busy_s_ += last_.seconds;
   free_ = std::max(std::max(clock_->Now(), free_) + For(last_.seconds), TransfersEnd(input));
   step.end = free_;

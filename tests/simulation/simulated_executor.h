@@ -42,6 +42,8 @@ class SimulatedExecutor final : public Executor {
     return cost_.overlaps && params.logprobs < 0;
   }
 
+  // Steps from now on take so many times as long.
+  void SetSlowdown(double times) { slowdown_ = times; }
   // A loader has written the adapter's image there.
   void PlaceAdapter(AdapterVersionId id, std::span<const uint32_t> pages);
 
@@ -83,6 +85,7 @@ class SimulatedExecutor final : public Executor {
   TimePoint free_;  // when the device has done all it was given
   uint64_t steps_ = 0;
   double busy_s_ = 0;
+  double slowdown_ = 1;
   StepFacts last_;
   std::string fault_;
 };

@@ -42,6 +42,8 @@ class SimulatedLoads {
   void Warm(AdapterVersionId id, uint64_t image_bytes);
   // When the next of those under way is over.
   std::optional<TimePoint> next() const;
+  bool reading() const { return clock_->Now() < disk_free_; }
+  bool copying() const { return clock_->Now() < copy_free_; }
   // Ends what is over now.
   void Complete();
 

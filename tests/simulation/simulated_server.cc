@@ -154,6 +154,7 @@ void SimulatedServer::Submit(size_t request) {
     return;
   }
   open.id = *id;
+  overtakes_.Wait({r.tenant, r.priority}, request);
   fairness_.AddWaiting(r.tenant, 1);
   totals_.most_waiting = std::max(totals_.most_waiting, engine_->waiting());
 }
@@ -170,6 +171,7 @@ void SimulatedServer::Cancel(size_t request) {
 absl::Status SimulatedServer::Step() {
   clock_.AdvanceTo(*next_);
   loads_.Complete();
+  executor_.SetSlowdown(loads_.reading() ? options_.cost.beside_load : 1);
   const bool ran = engine_->Step();
   for (Open* open : std::exchange(ready_, {})) Drain(open);
   next_ = ran ? std::optional(clock_.Now()) : IdleUntil();
@@ -183,8 +185,8 @@ absl::Status SimulatedServer::Step() {
 std::optional<TimePoint> SimulatedServer::IdleUntil() const {
   std::optional<TimePoint> until = loads_.next();
   if (engine_->unfinished() > 0) {
-    const TimePoint poll =
-        clock_.Now() + (engine_->waiting() < engine_->unfinished() ? kPollRunning : kPollWaiting);
+    const bool soon = loads_.copying() || engine_->waiting() < engine_->unfinished();
+    const TimePoint poll = clock_.Now() + (soon ? kPollRunning : kPollWaiting);
     until = std::min(until.value_or(poll), poll);
   }
   return until;
@@ -193,9 +195,10 @@ std::optional<TimePoint> SimulatedServer::IdleUntil() const {
 absl::Status SimulatedServer::CheckAll(bool ran) {
   ++engine_steps_;
   if (!fault_.empty()) return absl::InternalError(fault_);
-  absl::Status status = invariants_.Check(
-      {.ran = ran, .loads = loads_.next().has_value(), .unfinished = engine_->unfinished()},
-      executor_);
+  absl::Status status = invariants_.Check({.ran = ran,
+                                           .loads = loads_.next().has_value() || loads_.copying(),
+                                           .unfinished = engine_->unfinished()},
+                                          executor_);
   if (!status.ok()) return status;
   const int every = options_.validate_every;
   if (every > 0 && engine_steps_ % static_cast<uint64_t>(every) == 0) {
@@ -254,7 +257,10 @@ void SimulatedServer::End(Open* open, const StreamEnd& end) {
   if (record.outcome != Outcome::kPending) {
     Fault(fmt::format("I3: request {} ends twice", open->request));
   }
-  if (!open->admitted) fairness_.AddWaiting(r.tenant, -1);
+  if (!open->admitted) {
+    fairness_.AddWaiting(r.tenant, -1);
+    overtakes_.Leave({r.tenant, r.priority}, open->request);
+  }
   record.outcome = OutcomeOf(end.status);
   record.output_tokens = end.usage.output_tokens;
   record.cached_tokens = end.usage.cached_tokens;
@@ -293,6 +299,8 @@ void SimulatedServer::OnAdmit(const GenerationRequest& request) {
   if (std::exchange(open.admitted, true)) return;
   const SimRequest& r = requests_[index];
   Note(index);
+  totals_.most_overtaken =
+      std::max(totals_.most_overtaken, overtakes_.Admit({r.tenant, r.priority}, index));
   measurements_->AddService(r.tenant, clock_.Now(), r.prompt_tokens, 0);
   fairness_.AddService(r.tenant, r.prompt_tokens, 0);
   fairness_.AddWaiting(r.tenant, -1);

@@ -21,6 +21,7 @@
 #include "tests/simulation/fairness_meter.h"
 #include "tests/simulation/invariants.h"
 #include "tests/simulation/measurements.h"
+#include "tests/simulation/overtake_count.h"
 #include "tests/simulation/simulated_executor.h"
 #include "tests/simulation/simulated_loads.h"
 
@@ -53,6 +54,8 @@ class SimulatedServer final : private EngineObserver {
     uint64_t batch = 0;                              // sequences, over the steps
     uint64_t adapters = 0;                           // distinct, over the steps
     int most_waiting = 0;
+    // Of one request: by how many of its tenant and class that came later (OvertakeCount).
+    int most_overtaken = 0;
   };
 
   // `requests` and `measurements` are borrowed; `number` is the server's in the records.
@@ -118,6 +121,7 @@ class SimulatedServer final : private EngineObserver {
   SimulatedLoads loads_;
   Invariants invariants_;
   FairnessMeter fairness_;
+  OvertakeCount overtakes_;
   std::vector<std::shared_ptr<AdapterVersion>> versions_;  // id - 1; made when first asked for
   std::vector<std::string> tenants_;                       // their names
   std::vector<double> weights_;                            // and weights

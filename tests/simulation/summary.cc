@@ -61,6 +61,7 @@ void AddServers(const SimulationResult& result, Summary* s) {
     s->steps += t.steps;
     s->evictions += t.evictions;
     s->preemptions += t.preemptions;
+    s->most_overtaken = std::max(s->most_overtaken, t.most_overtaken);
     queried += t.queried_tokens;
     cached += t.cached_tokens;
     batch += t.batch;
@@ -165,11 +166,12 @@ std::string ToText(const Summary& s, const Objective& objective) {
       "  a step                {:>10.1f} sequences {:>11.1f} adapters\n"
       "  adapter loads         {:>10} {:>20} from host memory, {} evictions\n"
       "  prompts found         {:>10.1f} % of their tokens\n"
-      "  preemptions           {:>10}\n",
+      "  preemptions           {:>10}\n"
+      "  overtaken at most     {:>10} times by later ones of its tenant and class\n",
       s.requests_per_s, s.output_tokens_per_s, 100 * s.attainment, s.goodput, objective.ttft_s,
       objective.gap_s == kNever ? "" : fmt::format(", {} s between tokens", objective.gap_s),
       100 * s.device_busy, s.batch, s.distinct, s.loads, s.host_hits, s.evictions,
-      100 * s.found_tokens, s.preemptions);
+      100 * s.found_tokens, s.preemptions, s.most_overtaken);
   if (s.tenants.size() < 2) return text;
   text += fmt::format("\n  {:<8}{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}\n", "tenant", "requests",
                       "finished", "tokens/s", "kept, %", "first p50", "first p99");
@@ -203,7 +205,8 @@ std::string ToJson(const Summary& s) {
                          {"loads", s.loads},
                          {"host_hits", s.host_hits},
                          {"evictions", s.evictions},
-                         {"preemptions", s.preemptions}};
+                         {"preemptions", s.preemptions},
+                         {"most_overtaken", s.most_overtaken}};
   for (int i = 1; i < kOutcomes; ++i) {
     json["outcomes"][kOutcomeNames[i]] = s.outcomes[static_cast<size_t>(i)];
   }

@@ -31,7 +31,8 @@ struct Summary {
   double distinct = 0;      // adapters in a step, mean
   double found_tokens = 0;  // share of prompt tokens that the prefix cache had
   uint64_t steps = 0, loads = 0, host_hits = 0, evictions = 0, preemptions = 0;
-  double unfairness = 0;  // FairnessMeter
+  double unfairness = 0;   // FairnessMeter
+  int most_overtaken = 0;  // OvertakeCount
   struct Tenant {
     size_t offered = 0, finished = 0;
     double tokens = 0;  // served while requests came, prompt and output
