@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tests/simulation/policy_rules.h"
+#include "tests/simulation/refuse_late.h"
 #include "tests/simulation/simulation.h"
 #include "tests/simulation/summary.h"
 
@@ -89,6 +90,26 @@ TEST(ServiceTest, UrgentOnesAreServedAtOnceAndTheOthersNotForgotten) {
   }
   EXPECT_LT(SpreadOf(&urgent).p99, 0.5);
   EXPECT_GT(batch_in_time, 20);
+}
+
+TEST(ServiceTest, WhoCannotBeServedInTimeDoesNotHoldUpWhoCan) {
+  const Objective objective{.ttft_s = 2, .gap_s = 0.05};
+  SimulationOptions refusing = Machine();
+  RefuseLate(objective, &refusing.server.engine);
+  const auto goodput = [&](const SimulationOptions& options, double rate, double* accepted) {
+    const auto requests = Requests("slora", {.rate = rate, .duration_s = 60, .deadline_s = 20});
+    const auto result = Simulate(options, requests);
+    EXPECT_TRUE(result.ok()) << result.status();
+    const Summary s = Summarize(*result, requests, objective);
+    if (accepted != nullptr) *accepted = s.accepted_attainment;
+    return s.goodput;
+  };
+  double accepted = 0;
+  const double peak = goodput(refusing, 45, nullptr);
+  EXPECT_GT(goodput(refusing, 90, &accepted), 0.9 * peak) << "at twice what it can do";
+  EXPECT_GT(accepted, 0.99) << "who was let in is served in time";
+  EXPECT_GT(peak, 40);
+  EXPECT_LT(goodput(Machine(), 90, nullptr), 0.5 * peak) << "else this test shows nothing";
 }
 
 // S-LoRA kept 0.90 of its throughput from 5 adapters to 2,000.

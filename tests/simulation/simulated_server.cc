@@ -134,9 +134,15 @@ std::unique_ptr<GenerationRequest> SimulatedServer::Build(size_t request, Open* 
   return made;
 }
 
+// Somebody comes or leaves: time has passed until then, and it takes a step at once if it is idle.
+void SimulatedServer::WakeAt(double seconds) {
+  clock_.AdvanceTo(At(seconds));
+  next_ = std::min(next_.value_or(clock_.Now()), clock_.Now());
+}
+
 void SimulatedServer::Submit(size_t request) {
   const SimRequest& r = requests_[request];
-  if (!next_.has_value() || *next_ > At(r.start_s)) next_ = std::max(clock_.Now(), At(r.start_s));
+  WakeAt(r.start_s);
   Open& open = open_[request];
   open.request = request;
   auto made = Build(request, &open);
@@ -162,10 +168,9 @@ void SimulatedServer::Submit(size_t request) {
 void SimulatedServer::Cancel(size_t request) {
   const auto open = open_.find(request);
   if (open == open_.end()) return;
+  WakeAt(requests_[request].cancel_s);
   Note(request * 4 + 2);
   engine_->Cancel(open->second.id);
-  const TimePoint when = At(requests_[request].cancel_s);
-  if (!next_.has_value() || *next_ > when) next_ = std::max(clock_.Now(), when);
 }
 
 absl::Status SimulatedServer::Step() {

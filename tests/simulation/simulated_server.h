@@ -98,6 +98,7 @@ class SimulatedServer final : private EngineObserver {
 
   std::shared_ptr<const AdapterVersion> VersionOf(int adapter);
   std::unique_ptr<GenerationRequest> Build(size_t request, Open* open) const;
+  void WakeAt(double seconds);
   void Drain(Open* open);
   void Accept(Open* open, TokenId token);
   void End(Open* open, const StreamEnd& end);

@@ -24,13 +24,14 @@ Spread GapSpread(const LogHistogram& gaps) {
 
 // Requests of one tenant, or of all.
 struct Tally {
-  size_t offered = 0, finished = 0, kept = 0, stayed = 0;
+  size_t offered = 0, finished = 0, kept = 0, stayed = 0, refused = 0;
   std::vector<float> ttft_s;
 
   void Add(const RequestRecord& record, const Objective& objective) {
     ++offered;
     finished += record.outcome == Outcome::kFinished ? 1 : 0;
     kept += Keeps(record, objective) ? 1 : 0;
+    refused += record.outcome == Outcome::kRefused ? 1 : 0;
     stayed += record.outcome == Outcome::kCancelled ? 0 : 1;
     if (record.ttft_s >= 0) ttft_s.push_back(record.ttft_s);
   }
@@ -135,6 +136,8 @@ Summary Summarize(const SimulationResult& result, const std::vector<SimRequest>&
   s.requests_per_s = Share(static_cast<double>(in_time), s.seconds);
   s.goodput = Share(static_cast<double>(all.kept), s.seconds);
   s.attainment = all.attainment();
+  s.accepted_attainment =
+      Share(static_cast<double>(all.kept), static_cast<double>(all.stayed - all.refused));
   s.output_tokens_per_s = Share(
       static_cast<double>(result.measurements.output_tokens_before(s.seconds)),
       std::floor(s.seconds / result.measurements.window_s()) * result.measurements.window_s());
@@ -193,6 +196,7 @@ std::string ToJson(const Summary& s) {
                          {"output_tokens_per_s", s.output_tokens_per_s},
                          {"goodput", s.goodput},
                          {"attainment", s.attainment},
+                         {"accepted_attainment", s.accepted_attainment},
                          {"ttft_s", Json(s.ttft_s)},
                          {"gap_s", Json(s.gap_s)},
                          {"request_gap_s", Json(s.request_gap_s)},

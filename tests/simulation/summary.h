@@ -20,16 +20,17 @@ struct Summary {
   double end_s = 0;                          // when the last one ended
   // In the seconds in which requests came; what is computed after is left out.
   double requests_per_s = 0, output_tokens_per_s = 0;
-  double goodput = 0;       // requests that kept the objective, for each of these seconds
-  double attainment = 0;    // and their share of all whose clients stayed
-  Spread ttft_s;            // of requests with a token
-  Spread gap_s;             // between two tokens of a request
-  Spread request_gap_s;     // the mean of each request\'s gaps
-  Spread request_s;         // of finished ones
-  double device_busy = 0;   // share of the time until the end, mean over servers
-  double batch = 0;         // sequences in a step, mean
-  double distinct = 0;      // adapters in a step, mean
-  double found_tokens = 0;  // share of prompt tokens that the prefix cache had
+  double goodput = 0;              // requests that kept the objective, for each of these seconds
+  double attainment = 0;           // and their share of all whose clients stayed
+  double accepted_attainment = 0;  // and of those of them that were not refused
+  Spread ttft_s;                   // of requests with a token
+  Spread gap_s;                    // between two tokens of a request
+  Spread request_gap_s;            // the mean of each request\'s gaps
+  Spread request_s;                // of finished ones
+  double device_busy = 0;          // share of the time until the end, mean over servers
+  double batch = 0;                // sequences in a step, mean
+  double distinct = 0;             // adapters in a step, mean
+  double found_tokens = 0;         // share of prompt tokens that the prefix cache had
   uint64_t steps = 0, loads = 0, host_hits = 0, evictions = 0, preemptions = 0;
   double unfairness = 0;   // FairnessMeter
   int most_overtaken = 0;  // OvertakeCount

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "memory/base/status_macros.h"
 #include "tests/simulation/policy_rules.h"
+#include "tests/simulation/refuse_late.h"
 #include "tests/simulation/replay.h"
 
 namespace lorad::sim {
@@ -154,6 +155,10 @@ void AddObjectiveFlags(CLI::App* app, Setup* s) {
   app->add_option("--gap", s->objective.gap_s,
                   "Objective: the others so far apart on average, seconds [any]")
       ->group("Objective");
+  app->add_flag("--refuse", s->refuse,
+                "Servers refuse at once who would miss --ttft, as the daemon does with an "
+                "--objective that says refuse")
+      ->group("Objective");
 }
 
 absl::StatusOr<Prepared> Prepare(const Setup& setup) {
@@ -169,6 +174,7 @@ absl::StatusOr<Prepared> Prepare(const Setup& setup) {
   server.engine.policy.reserve_pages = server.pages / 100;
   for (const std::string& rule : setup.without) SwitchOff(rule, &server.engine.policy);
   server.engine.max_waiting = setup.max_waiting;
+  if (setup.refuse) RefuseLate(setup.objective, &server.engine);
   server.ranks = setup.ranks;
   server.warm = setup.warm;
   server.prefix_cache = setup.prefix_cache;

@@ -35,6 +35,7 @@ struct Setup {
   int max_waiting = 1024;
 
   Objective objective;
+  bool refuse = false;  // who cannot keep it
   bool check = true;
 };
 
