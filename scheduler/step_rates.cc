@@ -41,6 +41,11 @@ void StepRates::AddOutput(int tokens, int max_tokens) {
   if (max_tokens > 0) output_.Add(max_tokens, std::clamp(tokens, 1, max_tokens));
 }
 
+void StepRates::NoteLoad(TimePoint now) {
+  ++loads_;
+  last_load_ = now;
+}
+
 StepCost StepRates::cost() const {
   const Means& more = prefill_.count > 0 ? prefill_ : decode_;
   if (more.count == 0) return {};

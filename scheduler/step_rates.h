@@ -41,10 +41,15 @@ class StepRates {
   // cancelled.
   void AddOutput(int tokens, int max_tokens);
 
+  // An adapter's load ended. What it cost is the adapter cache's to know.
+  void NoteLoad(TimePoint now);
+
   StepCost cost() const;
   bool Trusted(TimePoint now) const {
     return prefill_.count >= kFewestSteps && now - last_prefill_ <= kFresh;
   }
+  // Loads are measured apart: who refuses all that need one sees no more of them.
+  bool LoadsTrusted(TimePoint now) const { return loads_ > 0 && now - last_load_ <= kFresh; }
   double computed_share() const { return computed_.ratio(); }  // of prompt tokens, (0, 1]
   double output_share() const { return output_.ratio(); }      // of max_tokens, (0, 1]
 
@@ -60,6 +65,8 @@ class StepRates {
   Means computed_;          // prompt tokens, of them computed
   Means output_;            // allowed, made
   TimePoint last_prefill_;
+  int loads_ = 0;
+  TimePoint last_load_;
 };
 
 }  // namespace lorad

@@ -36,8 +36,10 @@ ServiceState Engine::TakeServiceState() const {
                      .page_tokens = options_.policy.page_tokens,
                      .running = static_cast<int>(running_.size()),
                      .available_pages = static_cast<double>(pool_.available_pages()),
-                     .computed_share = rates_.computed_share(),
-                     .seconds_per_adapter_page = pool_.adapters().seconds_per_page()};
+                     .computed_share = rates_.computed_share()};
+  if (rates_.LoadsTrusted(now_)) {
+    state.seconds_per_adapter_page = pool_.adapters().seconds_per_page();
+  }
   if (running_.empty()) return state;
   double outputs = 0, pages = 0;
   for (const auto& s : running_) {

@@ -215,6 +215,7 @@ void Engine::UseLoaded(const AdapterVersion& version, LoadedAdapter loaded) {
 void Engine::FinishLoad(AdapterVersionId id) {
   const auto started = load_started_.find(id);
   pool_.adapters().FinishLoad(id, Seconds(now_ - started->second), now_);
+  rates_.NoteLoad(now_);
   load_started_.erase(started);
 }
 

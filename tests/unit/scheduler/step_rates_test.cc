@@ -91,6 +91,14 @@ TEST(StepRatesTest, IsTrustedAfterSomeStepsAndForAWhile) {
   EXPECT_TRUE(rates.Trusted(kStart + 2 * StepRates::kFresh));
 }
 
+TEST(StepRatesTest, LoadsAreTrustedForAWhile) {
+  StepRates rates;
+  EXPECT_FALSE(rates.LoadsTrusted(kStart));
+  rates.NoteLoad(kStart);
+  EXPECT_TRUE(rates.LoadsTrusted(kStart + StepRates::kFresh));
+  EXPECT_FALSE(rates.LoadsTrusted(kStart + StepRates::kFresh + Duration(1)));
+}
+
 TEST(StepRatesTest, SharesOfPromptsAndOutputs) {
   StepRates rates;
   EXPECT_EQ(rates.computed_share(), 1);

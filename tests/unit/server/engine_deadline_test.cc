@@ -241,6 +241,31 @@ TEST_P(EngineDeadlineTest, AnIdleServerForgetsWhatItMeasured) {
   f.RunUntilIdle();
 }
 
+TEST_P(EngineDeadlineTest, SlowLoadsAreForgottenThoughStepsAreMeasured) {
+  Measured f;
+  const auto submit = [&](const std::shared_ptr<AdapterVersion>& adapter) {
+    return f.Submit({.adapter = adapter, .deadline = f.In(milliseconds(500))}).id.status();
+  };
+  const auto known = FakeAdapter(1, 3), other = FakeAdapter(2, 3);
+  // A load that takes a second.
+  f.Submit({.adapter = known});
+  f.engine->Step();
+  f.clock.Advance(milliseconds(1000));
+  f.RunUntilIdle();
+  EXPECT_EQ(ReasonOf(submit(other)), "DEADLINE_TOO_SHORT");
+  EXPECT_TRUE(submit(known).ok()) << "it is there";
+  f.RunUntilIdle();
+  f.clock.Advance(StepRates::kFresh);
+  f.RunAlone({.prompt = {500, 2, 3, 4, 5, 6, 7, 8}, .max_tokens = 3});
+  EXPECT_EQ(
+      ReasonOf(f.Submit({.prompt = std::vector<TokenId>(40, 6), .deadline = f.In(milliseconds(45))})
+                   .id.status()),
+      "DEADLINE_TOO_SHORT")
+      << "what steps cost is known";
+  EXPECT_TRUE(submit(other).ok()) << "somebody must try, or no load would be measured any more";
+  f.RunUntilIdle();
+}
+
 TEST_P(EngineDeadlineTest, ObjectivesRefuseIfTheOperatorSaysSo) {
   for (const bool refuse : {false, true}) {
     Measured f([&](EngineOptions* o) {
