@@ -6,6 +6,8 @@
 #include <cmath>
 #include <random>
 
+#include "tests/simulation/refuse_late.h"
+
 namespace lorad::sim {
 namespace {
 
@@ -104,6 +106,7 @@ RandomCase MakeRandomCase(uint64_t seed, int requests) {
   server.prefix_cache = dice.Chance(0.8);
   if (dice.Chance(0.5)) server.ranks = {dice.Int(1, 64)};
   if (dice.Chance(0.2)) server.fail_every = dice.Int(2, 50);
+  if (dice.Chance(0.3)) RefuseLate({.ttft_s = dice.Log(0.05, 20)}, &server.engine);
   c.options.servers = dice.Chance(0.7) ? 1 : dice.Int(2, 4);
   c.options.routing = dice.Chance(0.7) ? Routing::kAffine : Routing::kLeastLoaded;
 
@@ -115,6 +118,7 @@ RandomCase MakeRandomCase(uint64_t seed, int requests) {
                                             rate / streams, requests / rate));
   }
   c.workload.name = "random";
+  while (dice.Chance(0.5)) c.workload.weights.push_back(dice.Log(0.1, 10));
   const uint32_t least = LeastPages(c.workload, server);
   server.pages = static_cast<uint32_t>(least * dice.Log(1, 60));
   server.engine.policy.reserve_pages = dice.Chance(0.5) ? 0 : (server.pages - least) / 10;
