@@ -44,6 +44,16 @@ SimulationOptions Tight(uint32_t pages, std::vector<int> ranks = {8, 16, 32, 64}
   return options;
 }
 
+// Urgent requests alone are more than the machine can do.
+std::vector<SimRequest> Crowded() {
+  Workload workload;
+  workload.streams = {{.arrivals = {.adapters = 100, .rate = 60, .duration_s = 120},
+                       .priority = Priority::kInteractive},
+                      {.arrivals = {.adapters = 100, .rate = 4, .duration_s = 120, .seed = 7},
+                       .priority = Priority::kBatch}};
+  return *MakeRequests(workload);
+}
+
 std::vector<Hardship> Hardships() {
   using Requests_ = const std::vector<SimRequest>&;
   using Result = const SimulationResult&;
@@ -58,6 +68,10 @@ std::vector<Hardship> Hardships() {
        }},
       {"classes, overloaded", "batch first token, p99 s", Machine(),
        Requests("priorities", {.rate = 65, .duration_s = 120}),
+       [](const Summary&, Requests_ r, Result result) {
+         return OfClass(Priority::kBatch, r, result);
+       }},
+      {"urgent ones alone overload", "batch first token, p99 s", Machine(), Crowded(),
        [](const Summary&, Requests_ r, Result result) {
          return OfClass(Priority::kBatch, r, result);
        }},
