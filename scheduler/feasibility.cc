@@ -35,8 +35,8 @@ double PromptSeconds(const ServiceState& s, double tokens, double decoding) {
   return steps * s.cost.Seconds(decoding) + tokens * s.cost.row;
 }
 
-double OutputSeconds(const ServiceState& s, const Work& work, double decoding) {
-  return std::max(0, work.least_output_tokens - 1) * s.cost.Seconds(decoding + 1);
+double OutputSeconds(const Work& work, double step) {
+  return std::max(0, work.least_output_tokens - 1) * step;
 }
 
 }  // namespace
@@ -48,12 +48,15 @@ Forecast Predict(const ServiceState& s, const Queued& ahead, const Work& work) {
   const double room = std::max(1, s.max_step_tokens - s.decoding);
   const double steps = std::max(tokens_ahead / room, StepsUntilRoom(s, ahead, work));
 
+  const double decode = s.cost.Seconds(s.decoding + 1);
+  const double step = ahead.requests > 0 ? std::max(decode, s.recent_step) : decode;
+
   Forecast forecast;
   forecast.turn = steps * s.cost.Seconds(s.decoding) + tokens_ahead * s.cost.row;
   forecast.first_token = std::max(forecast.turn, load) + PromptSeconds(s, own_tokens, s.decoding);
-  forecast.completion = forecast.first_token + OutputSeconds(s, work, s.decoding);
+  forecast.completion = forecast.first_token + OutputSeconds(work, step);
   forecast.alone.first_token = load + PromptSeconds(s, own_tokens, 0);
-  forecast.alone.completion = forecast.alone.first_token + OutputSeconds(s, work, 0);
+  forecast.alone.completion = forecast.alone.first_token + OutputSeconds(work, s.cost.Seconds(1));
   return forecast;
 }
 

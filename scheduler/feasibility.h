@@ -6,7 +6,8 @@
 //                          as it takes for a place to become free, whichever is more
 //   its adapter            is loaded meanwhile
 //   its own prompt         in chunks, beside what decodes then
-//   its output             a step a token, for those that it must make at least
+//   its output             a step a token, for those that it must make at least; while others wait,
+//                          steps have prompts in them, as they had of late
 //
 // It is an estimate from below where something is unknown (outputs may end early, other requests
 // may be cancelled): what is called infeasible should be so. Whoever decides adds a margin.
@@ -26,7 +27,8 @@ namespace lorad {
 // What runs and what it costs, at one moment.
 struct ServiceState {
   StepCost cost;
-  bool trusted = false;  // the cost was measured often and lately enough to refuse anybody by it
+  double recent_step = 0;  // seconds that a step took of late, whatever was in it
+  bool trusted = false;    // the cost was measured often and lately enough to refuse anybody by it
   int max_step_tokens = 512, max_chunk_tokens = 256, max_sequences = 256;
   int page_tokens = 16;
 

@@ -29,6 +29,7 @@ void StepRates::AddStep(int prefill_tokens, int decode_tokens, double seconds, T
     if (expected > 0) seconds = std::min(seconds, kMostSurprise * expected);
   }
   means.Add(rows, seconds);
+  recent_.Add(rows, seconds);
   if (prefill) last_prefill_ = now;
 }
 

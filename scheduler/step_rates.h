@@ -45,6 +45,8 @@ class StepRates {
   void NoteLoad(TimePoint now);
 
   StepCost cost() const;
+  // A step's seconds of late, whatever was in it.
+  double recent_step() const { return recent_.y; }
   bool Trusted(TimePoint now) const {
     return prefill_.count >= kFewestSteps && now - last_prefill_ <= kFresh;
   }
@@ -62,6 +64,7 @@ class StepRates {
     double ratio() const { return count == 0 || x <= 0 ? 1 : y / x; }
   };
   Means prefill_, decode_;  // rows, seconds
+  Means recent_;            // rows, seconds; of all steps
   Means computed_;          // prompt tokens, of them computed
   Means output_;            // allowed, made
   TimePoint last_prefill_;

@@ -29,6 +29,7 @@ void Engine::RefuseHopeless() {
 
 ServiceState Engine::TakeServiceState() const {
   ServiceState state{.cost = rates_.cost(),
+                     .recent_step = rates_.recent_step(),
                      .trusted = rates_.Trusted(now_),
                      .max_step_tokens = options_.policy.max_step_tokens,
                      .max_chunk_tokens = options_.policy.max_chunk_tokens,

@@ -53,6 +53,21 @@ TEST(PredictTest, WhatDecodesTakesRowsOfEveryStep) {
   EXPECT_NEAR(f.alone.completion, 0.015 + 10 * 0.0101, kExact);
 }
 
+TEST(PredictTest, WhileOthersWaitStepsAreAsTheyWereOfLate) {
+  ServiceState s = Idle();
+  s.recent_step = 0.020;
+  const Work work{.prompt_tokens = 50, .least_output_tokens = 11};
+  const auto output = [&](const Queued& ahead) {
+    const Forecast f = Predict(s, ahead, work);
+    EXPECT_NEAR(f.alone.completion, 0.015 + 10 * 0.0101, kExact);
+    return f.completion - f.first_token;
+  };
+  EXPECT_NEAR(output({}), 10 * 0.0101, kExact);
+  EXPECT_NEAR(output({.requests = 1, .tokens = 100}), 10 * 0.020, kExact);
+  s.recent_step = 0.005;
+  EXPECT_NEAR(output({.requests = 1, .tokens = 100}), 10 * 0.0101, kExact);
+}
+
 TEST(PredictTest, PromptsThatRunGoFirstUnlessTheyAreLessUrgent) {
   ServiceState s = Idle();
   s.running = 3;
@@ -139,6 +154,7 @@ TEST(PredictTest, IsMonotone) {
       {"output", [&](Case* c) { c->work.least_output_tokens += upto(50); }},
       {"load", [&](Case* c) { c->work.load_pages += static_cast<uint32_t>(upto(50)); }},
       {"slower loads", [&](Case* c) { c->s.seconds_per_adapter_page += any(0.1); }},
+      {"slower of late", [&](Case* c) { c->s.recent_step += any(0.1); }},
       {"less urgent", [&](Case* c) { c->work.priority = Priority::kBatch; }},
       {"fewer tokens a step",
        [&](Case* c) { c->s.max_step_tokens = 8 + upto(c->s.max_step_tokens - 8); }},

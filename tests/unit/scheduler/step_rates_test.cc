@@ -91,6 +91,14 @@ TEST(StepRatesTest, IsTrustedAfterSomeStepsAndForAWhile) {
   EXPECT_TRUE(rates.Trusted(kStart + 2 * StepRates::kFresh));
 }
 
+TEST(StepRatesTest, RecentStepsOfAllKinds) {
+  StepRates rates;
+  EXPECT_EQ(rates.recent_step(), 0);
+  rates.AddStep(100, 0, 0.030, kStart);
+  rates.AddStep(0, 10, 0.010, kStart);
+  EXPECT_DOUBLE_EQ(rates.recent_step(), 0.020);
+}
+
 TEST(StepRatesTest, LoadsAreTrustedForAWhile) {
   StepRates rates;
   EXPECT_FALSE(rates.LoadsTrusted(kStart));
