@@ -148,6 +148,13 @@ void AdapterCache::SetPinned(AdapterVersionId id, bool pinned) {
   Requeue(&entry);
 }
 
+void AdapterCache::SetSpared(AdapterVersionId id, bool spared) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  found->second->spared = spared;
+  Requeue(found->second.get());
+}
+
 void AdapterCache::Retire(AdapterVersionId id) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return;

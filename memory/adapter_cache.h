@@ -77,6 +77,10 @@ class AdapterCache final : public EvictionQueue::Owner {
   // pin what is not here, load it first.  REQUIRES: id is in the cache.
   void SetPinned(AdapterVersionId id, bool pinned);
 
+  // Spared for a moment: not evicted, whatever it saves, until it is taken back. Nothing happens if
+  // it is not in the cache.
+  void SetSpared(AdapterVersionId id, bool spared);
+
   // The adapter is not wanted any more: its image goes now if idle, else with its last lease or at
   // FinishLoad, what comes later. Nothing happens if it is not in the cache.
   void Retire(AdapterVersionId id);
@@ -109,11 +113,12 @@ class AdapterCache final : public EvictionQueue::Owner {
     bool filling = false;
     bool retired = false;
     bool pinned = false;
+    bool spared = false;
     uint32_t leases = 0;
     TimePoint last_use;
 
     bool idle() const { return resident && !filling && leases == 0; }
-    bool evictable() const { return idle() && !pinned; }
+    bool evictable() const { return idle() && !pinned && !spared; }
   };
   const Entry* Find(AdapterVersionId id) const;  // null: not in the cache
   Entry& Get(AdapterVersionId id) const;         // REQUIRES: in the cache

@@ -43,12 +43,14 @@ void PrefixCache::Lease::Release() {
 
 uint32_t PrefixCache::Lease::pages() const { return node_ == nullptr ? 0 : node_->depth; }
 
-uint32_t PrefixCache::Lease::shared_pages() const {
-  uint32_t shared = 0;
-  for (const PrefixNode* node = node_; node != nullptr && !node->is_root(); node = node->parent) {
-    shared += node->users > 1 ? 1 : 0;
+uint32_t PrefixCache::Lease::sole_pages() const {
+  uint32_t sole = 0;
+  // Users only grow towards the root.
+  for (const PrefixNode* node = node_; node != nullptr && !node->is_root() && node->users == 1;
+       node = node->parent) {
+    ++sole;
   }
-  return shared;
+  return sole;
 }
 
 PrefixCache::PrefixCache(PagePool* pool, EvictionQueue* queue, int page_tokens, bool enabled)
@@ -89,10 +91,9 @@ PrefixCache::Found PrefixCache::Find(const PrefixScope& scope, std::span<const i
               .idle_pages = match.copy != nullptr && match.copy->users == 0 ? 1u : 0u,
               .tokens = static_cast<int>(match.node->depth * page_tokens_ + match.copy_tokens)};
   // Users only grow towards the root.
-  for (const PrefixNode* node = match.node; !node->is_root() && node->users == 0;
-       node = node->parent) {
-    ++found.idle_pages;
-  }
+  const PrefixNode* node = match.node;
+  for (; !node->is_root() && node->users == 0; node = node->parent) ++found.idle_pages;
+  for (; !node->is_root() && node->users == 1; node = node->parent) ++found.sole_pages;
   return found;
 }
 

@@ -61,7 +61,7 @@ class PrefixCache final : public EvictionQueue::Owner {
     ~Lease() { Release(); }
     void Release();
     uint32_t pages() const;  // nodes on the path; the sequence's first pages() pages are theirs
-    uint32_t shared_pages() const;  // of them, those that others lease too. O(pages)
+    uint32_t sole_pages() const;  // of them, those that nobody else leases. O(sole pages)
 
    private:
     friend class PrefixCache;
@@ -74,6 +74,7 @@ class PrefixCache final : public EvictionQueue::Owner {
     uint32_t pages = 0;   // whole pages from the first on, to be shared
     int copy_tokens = 0;  // and so many tokens more at the beginning of another page, to be copied
     uint32_t idle_pages = 0;  // of all these pages (the copied one too) those unreferenced now
+    uint32_t sole_pages = 0;  // of the shared ones: with one lease
     int tokens = 0;           // in all
   };
   struct Hit {

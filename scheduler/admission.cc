@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
+#include "scheduler/adapters_in_step.h"
 #include "scheduler/decode.h"
+#include "scheduler/memory_forecast.h"
 #include "scheduler/policy_order.h"
 
 namespace lorad {
@@ -21,31 +24,67 @@ struct UrgentShare {
   int sequences;
 };
 
+// What a waiting request would take.
+struct Need {
+  KnownPrefix prefix;
+  uint32_t new_pages = 0;         // of its prompt
+  uint32_t now = 0;               // pages that cannot be had by others if it is admitted
+  MemoryForecast::Demand demand;  // later
+  int64_t in_all = 0;             // pages, to its end
+  int64_t steps = 0;              // to its end, at best
+};
+
 class PromptPlanner {
  public:
-  explicit PromptPlanner(StepDraft* draft)
-      : d_(*draft), urgent_{.tokens = d_.tokens, .sequences = d_.sequences} {}
+  explicit PromptPlanner(StepDraft* draft);
 
   void Plan();
 
  private:
   std::vector<const RunningView*> RunningPrompts() const;
+  void CountRunning();
   void ShareWithLowerClasses(std::span<const RunningView* const> prompts);
   // Tokens that a candidate of this level may have.
   int TokensFor(int level, int wanted) const;
   void GiveTokens(const PolicyOrder::Candidate& c, TenantIndex tenant, Priority priority,
                   int tokens, int cached);
   void Continue(const PolicyOrder::Candidate& c);
-  void Admit(const PolicyOrder::Candidate& c);
-  void Load(const WaitingRequest& w);
-  // It does not fit, and holds up those behind it, unless it can never fit.
-  void Block(const WaitingRequest& w);
+
+  void Consider(const PolicyOrder::Candidate& c);
+  Need NeedOf(const WaitingRequest& w) const;
+  bool Fits(const Need& need) const;
+  void Admit(const PolicyOrder::Candidate& c, const Need& need);
+
+  void ConsiderLoad(const PolicyOrder::Candidate& c);
+  // Pages that may go to something else than those who run and those who are let in.
+  int64_t Spare() const;
+  // They cannot be evicted for the sake of a load any more.
+  void Keep(const WaitingRequest& w);
+
+  bool IsPinned(const WaitingRequest& w) const;
+  // It has to wait for lack of pages; it would take so many in all.
+  void Block(const WaitingRequest& w, int64_t pages);
+  void PassOver(const WaitingRequest& w);
 
   StepDraft& d_;
+  const int64_t reserve_;  // pages
   UrgentShare urgent_;
   PolicyOrder* order_ = nullptr;
-  std::vector<AdapterVersionId> pinned_;  // idle adapters that stopped being evictable in this plan
+  MemoryForecast forecast_;
+  AdaptersInStep adapters_;
+  int64_t not_returned_ = 0;  // pages that are counted to come back and will not
+  int64_t kept_pages_ = 0;
+  int seen_ready_ = 0, seen_cold_ = 0;  // that were not admitted
+  std::optional<MemoryForecast::Opening> reserved_;
 };
+
+PromptPlanner::PromptPlanner(StepDraft* draft)
+    : d_(*draft),
+      // It protects running sequences; with none running there is nobody to protect.
+      reserve_(d_.view.running.empty() ? 0 : d_.policy.reserve_pages),
+      urgent_{.tokens = d_.tokens, .sequences = d_.sequences},
+      forecast_(d_.policy.page_tokens),
+      adapters_(d_.policy) {}
 
 std::vector<const RunningView*> PromptPlanner::RunningPrompts() const {
   std::vector<const RunningView*> prompts;
@@ -100,68 +139,185 @@ void PromptPlanner::Continue(const PolicyOrder::Candidate& c) {
   GiveTokens(c, r.tenant, r.priority, tokens, 0);
 }
 
-void PromptPlanner::Block(const WaitingRequest& w) {
-  const bool hopeless = d_.view.running.empty() && d_.view.adapter_loads_in_flight == 0 &&
-                        d_.plan.admit.empty() && d_.plan.load.empty();
-  if (hopeless) {
-    d_.plan.refuse.push_back(w.id);
-  } else {
+void PromptPlanner::CountRunning() {
+  size_t next = 0;  // in the plan, which has the decoding ones in the order of the view
+  for (const RunningView& r : d_.view.running) {
+    if (Contains(d_.plan.preempt, r.id)) continue;
+    adapters_.Use(r.adapter, r.adapter_bytes, r.left_tokens);
+    MemoryForecast::Demand demand{.tokens = r.known_tokens,
+                                  .left = d_.Expected(r.left_tokens, r.preemptions),
+                                  .held = static_cast<uint32_t>(r.held_pages),
+                                  .returns = static_cast<uint32_t>(r.releasable_pages),
+                                  .stalled = r.paused};
+    if (next < d_.plan.run.size() && d_.plan.run[next].id == r.id) {
+      demand.tokens += 1;
+      demand.left = std::max(0, demand.left - 1);
+      demand.held += d_.plan.run[next].new_pages;
+      demand.returns += d_.plan.run[next].new_pages;
+      ++next;
+    }
+    forecast_.Add(demand);
+  }
+}
+
+bool PromptPlanner::IsPinned(const WaitingRequest& w) const {
+  return w.overtakes >= d_.policy.max_overtakes ||
+         (w.overtakes > 0 && d_.view.now - w.overtaken_since >= d_.policy.max_overtaken_time);
+}
+
+void PromptPlanner::PassOver(const WaitingRequest& w) {
+  d_.plan.overtaken.push_back({w.id, 0});
+  if (IsPinned(w)) ++d_.plan.pinned;
+  if (d_.policy.backfill && w.overtakes >= d_.policy.max_backfills && reserved_.has_value() &&
+      d_.plan.reserved_for == w.id) {
     order_->StopReady();
     order_->StopCold();
   }
 }
 
-void PromptPlanner::Load(const WaitingRequest& w) {
-  if (d_.loads == 0) return order_->StopCold();
-  const StepPlan::Load load{w.adapter, w.id};
-  for (const StepPlan::Load& other : d_.plan.load) {
-    if (other.adapter == load.adapter) return;
+void PromptPlanner::Block(const WaitingRequest& w, int64_t pages) {
+  const bool hopeless = d_.view.running.empty() && d_.view.adapter_loads_in_flight == 0 &&
+                        d_.plan.admit.empty() && d_.plan.load.empty();
+  if (hopeless) {
+    d_.plan.refuse.push_back(w.id);
+    return;
   }
-  if (w.adapter_pages > d_.pages) return Block(w);
-  d_.pages -= w.adapter_pages;
-  d_.loads -= 1;
-  d_.plan.load.push_back(load);
+  if (!d_.policy.backfill) {
+    order_->StopReady();
+    order_->StopCold();
+  } else if (!reserved_.has_value()) {
+    d_.plan.reserved_for = w.id;
+    reserved_ = forecast_.WhenFree(pages, d_.pages - not_returned_ - reserve_);
+  }
+  PassOver(w);
 }
 
-void PromptPlanner::Admit(const PolicyOrder::Candidate& c) {
+Need PromptPlanner::NeedOf(const WaitingRequest& w) const {
+  Need need{.prefix = d_.view.facts->PrefixOf(w.id)};
+  const uint32_t pages = PagesFor(static_cast<size_t>(w.known_tokens), d_.policy.page_tokens);
+  need.new_pages = pages - need.prefix.pages;
+  const bool wakes =
+      w.adapter != 0 && !adapters_.in_use(w.adapter) && d_.view.facts->IsIdle(w.adapter);
+  need.now = need.new_pages + need.prefix.idle_pages + (wakes ? w.adapter_pages : 0);
+  need.demand = {.tokens = w.known_tokens,
+                 .left = d_.Expected(w.left_tokens, w.preemptions),
+                 .held = pages,
+                 .returns = need.new_pages + need.prefix.idle_pages};
+  need.in_all = need.now + forecast_.Lacking(need.demand);
+  const int prompt = w.known_tokens - need.prefix.tokens;
+  need.steps = (prompt + d_.policy.max_chunk_tokens - 1) / d_.policy.max_chunk_tokens +
+               std::max(0, need.demand.left - 1);
+  return need;
+}
+
+bool PromptPlanner::Fits(const Need& need) const {
+  const int64_t left = int64_t{d_.pages} - need.now - reserve_;
+  if (left < 0) return false;
+  if (d_.policy.admission != AdmissionMode::kPromptOnly &&
+      !forecast_.Fits(need.demand, left - not_returned_ - need.prefix.sole_pages)) {
+    return false;
+  }
+  return !reserved_.has_value() || need.steps <= reserved_->steps ||
+         need.in_all <= reserved_->spare;
+}
+
+void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
   const WaitingRequest& w = *c.waiting;
-  if (d_.sequences == 0) return order_->StopReady();
-  // The reserve protects running sequences; with none running there is nobody to protect.
-  const uint32_t reserve = d_.view.running.empty() ? 0 : d_.policy.reserve_pages;
-  const KnownPrefix prefix = d_.view.facts->PrefixOf(w.id);
-  const uint32_t pages =
-      PagesFor(static_cast<size_t>(w.known_tokens), d_.policy.page_tokens) - prefix.pages;
-  const bool pins =
-      w.adapter != 0 && d_.view.facts->IsIdle(w.adapter) && !Contains(pinned_, w.adapter);
-  const uint32_t taken = pages + prefix.idle_pages + (pins ? w.adapter_pages : 0);
-  if (taken + reserve > d_.pages) return Block(w);
-  d_.pages -= taken;
+  if (d_.sequences == 0 || d_.tokens == 0) {
+    if (++seen_ready_ > d_.policy.kept_requests) return order_->StopReady();
+    return Keep(w);
+  }
+  if (!adapters_.Admits(w)) {
+    if (IsPinned(w)) adapters_.MakeWayFor(w);
+    PassOver(w);
+  } else {
+    const Need need = NeedOf(w);
+    if (Fits(need)) return Admit(c, need);
+    if (IsPinned(w)) adapters_.MakeWayFor(w);
+    Block(w, need.in_all);
+  }
+  Keep(w);
+  if (++seen_ready_ >= d_.policy.max_passed_over) order_->StopReady();
+}
+
+void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
+  const WaitingRequest& w = *c.waiting;
+  d_.pages -= need.now;
   d_.sequences -= 1;
   if (c.level == 0) urgent_.sequences -= 1;
-  if (pins) pinned_.push_back(w.adapter);
-  const int tokens = TokensFor(c.level, w.known_tokens - prefix.tokens);
+  not_returned_ += need.prefix.sole_pages;
+  forecast_.Add(need.demand);
+  adapters_.Use(w.adapter, w.adapter_bytes, w.left_tokens);
+  if (reserved_.has_value() && need.steps > reserved_->steps) reserved_->spare -= need.in_all;
+  const int tokens = TokensFor(c.level, w.known_tokens - need.prefix.tokens);
   d_.plan.admit.push_back(w.id);
-  d_.plan.run.push_back({w.id, tokens, pages});
-  GiveTokens(c, w.tenant, w.priority, tokens, prefix.tokens);
+  d_.plan.run.push_back({w.id, tokens, need.new_pages});
+  GiveTokens(c, w.tenant, w.priority, tokens, need.prefix.tokens);
+  for (StepPlan::Overtaken& o : d_.plan.overtaken) ++o.times;
+}
+
+void PromptPlanner::Keep(const WaitingRequest& w) {
+  if (d_.policy.kept_requests == 0) return;
+  if (w.adapter == 0 || adapters_.in_use(w.adapter) || !d_.view.facts->IsIdle(w.adapter) ||
+      Contains(d_.plan.keep, w.adapter)) {
+    return;
+  }
+  d_.plan.keep.push_back(w.adapter);
+  kept_pages_ += w.adapter_pages;
+}
+
+int64_t PromptPlanner::Spare() const {
+  int64_t spare = int64_t{d_.pages};
+  if (d_.policy.admission != AdmissionMode::kPromptOnly) {
+    spare -= not_returned_ + reserve_ + forecast_.Needed();
+  }
+  return reserved_.has_value() ? std::min(spare, reserved_->spare) : spare;
+}
+
+void PromptPlanner::ConsiderLoad(const PolicyOrder::Candidate& c) {
+  const WaitingRequest& w = *c.waiting;
+  if (++seen_cold_ > d_.policy.max_passed_over) return order_->StopCold();
+  const auto same = [&w](const StepPlan::Load& load) { return load.adapter == w.adapter; };
+  const bool coming = c.adapter_state == AdapterState::kLoading ||
+                      std::any_of(d_.plan.load.begin(), d_.plan.load.end(), same);
+  if (coming || d_.loads == 0) return PassOver(w);
+  // What the next requests use is not evicted for those after them, unless these have waited long.
+  const bool pinned = IsPinned(w);
+  const bool alone = d_.view.running.empty() && d_.plan.admit.empty();
+  const int64_t kept = pinned || alone ? 0 : kept_pages_;
+  if (w.adapter_pages > Spare() - kept) {
+    if (pinned) adapters_.MakeWayFor(w);
+    if (!pinned && !alone && d_.policy.backfill) return PassOver(w);
+    return Block(w, w.adapter_pages + NeedOf(w).in_all);
+  }
+  d_.pages -= w.adapter_pages;
+  d_.loads -= 1;
+  if (reserved_.has_value()) reserved_->spare -= w.adapter_pages;
+  d_.plan.load.push_back({w.adapter, w.id});
+  PassOver(w);
 }
 
 void PromptPlanner::Plan() {
+  CountRunning();
   const std::vector<const RunningView*> prompts = RunningPrompts();
   ShareWithLowerClasses(prompts);
   PolicyOrder order(d_.view, d_.policy, prompts, /*offer_waiting=*/d_.plan.preempt.empty());
   order_ = &order;
-  for (PolicyOrder::Candidate c; d_.tokens > 0;) {
+  for (PolicyOrder::Candidate c;;) {
     if (urgent_.sequences <= 0) order.PutUrgentWaitingLast();
     if (urgent_.tokens <= 0) order.PutUrgentLast();
-    if (!order.Next(&c)) return;
+    if (!order.Next(&c)) break;
     if (c.running != nullptr) {
       Continue(c);
-    } else if (!c.cold()) {
-      Admit(c);
-    } else if (c.adapter_state == AdapterState::kStored) {
-      Load(*c.waiting);
+    } else if (c.cold()) {
+      ConsiderLoad(c);
+    } else {
+      Consider(c);
     }
   }
+  std::erase_if(d_.plan.overtaken, [](const StepPlan::Overtaken& o) { return o.times == 0; });
+  d_.plan.draining = adapters_.draining();
+  d_.plan.spare_pages = static_cast<uint32_t>(std::max<int64_t>(0, Spare() - kept_pages_));
 }
 
 }  // namespace

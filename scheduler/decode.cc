@@ -1,25 +1,112 @@
 #include "scheduler/decode.h"
 
-namespace lorad {
+#include <algorithm>
+#include <tuple>
+#include <vector>
 
-// Victims are taken from the end: the youngest first.
-void PlanDecode(StepDraft* draft) {
-  const std::span<const RunningView> running = draft->view.running;
+#include "scheduler/safe_state.h"
+
+namespace lorad {
+namespace {
+
+int64_t LackingToTheEnd(const RunningView& r, int page_tokens) {
+  const int last = std::max(0, r.known_tokens + r.left_tokens - 1);
+  return std::max<int64_t>(
+      0, int64_t{PagesFor(static_cast<size_t>(last), page_tokens)} - r.held_pages);
+}
+
+// Gives pages only while all can still come to their ends. False: they cannot as it is.
+bool PlanSafeDecode(StepDraft* draft) {
+  SafeState state;
+  for (const RunningView& r : draft->view.running) {
+    state.Add(LackingToTheEnd(r, draft->policy.page_tokens), r.releasable_pages);
+  }
+  if (!state.IsSafe(draft->pages)) return false;
+  for (size_t i = 0; i < draft->view.running.size(); ++i) {
+    const RunningView& r = draft->view.running[i];
+    if (r.paused || !IsDecode(r) || draft->tokens == 0) continue;
+    const uint32_t missing = MissingPages(r, 1, draft->policy.page_tokens);
+    if (missing > 0 && !state.IsSafeAfterGiving(i, missing, draft->pages)) continue;  // not now
+    state.Give(i, missing);
+    draft->Run(r, 1, missing);
+  }
+  return true;
+}
+
+// Those who keep their places longest first. Least urgent go first, then who is on behalf of the
+// tenant that has had most, then who loses least. Nobody is preempted again and again, nor right
+// after it had to wait long, while there is anybody else.
+std::vector<const RunningView*> ByClaim(const StepDraft& draft) {
+  struct Claim {
+    bool may_go;
+    Priority priority;
+    uint64_t counter;
+    int computed;
+    RequestId id;
+    const RunningView* sequence;
+  };
+  const SchedulerPolicy& policy = draft.policy;
+  std::vector<Claim> claims;
+  for (const RunningView& r : draft.view.running) {
+    const Priority its = ClassOf(r.priority, policy);
+    claims.push_back(
+        {.may_go = r.preemptions < policy.max_preemptions && r.overtakes < policy.max_overtakes,
+         .priority = its,
+         .counter = policy.fair_tenants ? draft.view.tenants->counter(r.tenant, its) : 0,
+         .computed = policy.cheapest_victim ? -r.computed_tokens : 0,
+         .id = r.id,
+         .sequence = &r});
+  }
+  std::sort(claims.begin(), claims.end(), [](const Claim& a, const Claim& b) {
+    return std::tie(a.may_go, a.priority, a.counter, a.computed, a.id) <
+           std::tie(b.may_go, b.priority, b.counter, b.computed, b.id);
+  });
+  std::vector<const RunningView*> sorted;
+  for (const Claim& claim : claims) sorted.push_back(claim.sequence);
+  return sorted;
+}
+
+// Victims are taken from the end of the claims.
+void PlanPreemptingDecode(StepDraft* draft) {
+  const std::vector<const RunningView*> running = ByClaim(*draft);
   size_t alive = running.size();
   for (size_t i = 0; i < alive; ++i) {
-    const RunningView& r = running[i];
+    const RunningView& r = *running[i];
     if (r.paused || !IsDecode(r) || draft->tokens == 0) continue;
     const uint32_t missing = MissingPages(r, 1, draft->policy.page_tokens);
     while (missing > draft->pages && alive > i) {
-      const RunningView& victim = running[--alive];
+      const RunningView& victim = *running[--alive];
       draft->pages += static_cast<uint32_t>(victim.releasable_pages);
       draft->plan.preempt.push_back(victim.id);
     }
-    if (alive <= i) break;  // the sequence itself was the youngest
-    draft->pages -= missing;
-    draft->tokens -= 1;
-    draft->plan.run.push_back({r.id, 1, missing});
+    if (alive <= i) break;  // nobody has less of a claim than the sequence itself
+    draft->Run(r, 1, missing);
   }
+  std::sort(draft->plan.run.begin(), draft->plan.run.end(),
+            [](const StepPlan::Run& a, const StepPlan::Run& b) { return a.id < b.id; });
+}
+
+bool HasPagesForAll(const StepDraft& draft) {
+  uint32_t missing = 0;
+  for (const RunningView& r : draft.view.running) {
+    if (!r.paused && IsDecode(r)) missing += MissingPages(r, 1, draft.policy.page_tokens);
+  }
+  return missing <= draft.pages;
+}
+
+void PlanAmpleDecode(StepDraft* draft) {
+  for (const RunningView& r : draft->view.running) {
+    if (r.paused || !IsDecode(r) || draft->tokens == 0) continue;
+    draft->Run(r, 1, MissingPages(r, 1, draft->policy.page_tokens));
+  }
+}
+
+}  // namespace
+
+void PlanDecode(StepDraft* draft) {
+  if (draft->policy.admission == AdmissionMode::kNoEvict && PlanSafeDecode(draft)) return;
+  if (HasPagesForAll(*draft)) return PlanAmpleDecode(draft);
+  PlanPreemptingDecode(draft);
 }
 
 }  // namespace lorad

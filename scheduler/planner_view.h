@@ -24,6 +24,7 @@ struct RunningView {
   int held_pages = 0;
   int releasable_pages = 0;  // of held_pages: those that nobody else holds
   int preemptions = 0;
+  int overtakes = 0;    // while it waited
   bool paused = false;  // its reader is slow: keeps its pages, gets no tokens
 };
 
@@ -34,6 +35,9 @@ struct KnownPrefix {
   // Pages that can be had now and could not if it were admitted: shared ones that nobody uses, and
   // the one that it would copy from.
   uint32_t idle_pages = 0;
+  // Of the shared ones, those that one running sequence holds: it will not give them back when it
+  // ends.
+  uint32_t sole_pages = 0;
 };
 
 // Answers about one moment: the same question has the same answer until the view is gone.
@@ -54,6 +58,7 @@ struct PlannerView {
   uint32_t free_pages = 0;
   uint32_t evictable_pages = 0;  // held by idle adapters or only by the prefix cache
   int adapter_loads_in_flight = 0;
+  double output_share = 1;  // AdmissionMode::kOptimistic: see OutputShare
 };
 
 }  // namespace lorad

@@ -9,6 +9,17 @@
 
 namespace lorad {
 
+// When a waiting request is let in, as far as pages go.
+enum class AdmissionMode : uint8_t {
+  // When there is room for its prompt. Sequences that grow then preempt each other.
+  kPromptOnly,
+  // When there is room for all outputs as long as they are expected to be.
+  kOptimistic,
+  // When all outputs can be as long as they may be. Nobody is ever preempted for want of pages,
+  // unless an operator takes them away (pins an adapter).
+  kNoEvict,
+};
+
 struct SchedulerPolicy {
   // Budgets.
   int max_step_tokens = 512;   // computed in one step
@@ -17,6 +28,9 @@ struct SchedulerPolicy {
   int max_adapter_loads = 2;   // in flight
   int page_tokens = 16;        // tokens that a KV page holds
   uint32_t reserve_pages = 0;  // kept free at admission, for running sequences to grow into
+  // Of the distinct adapters of the running sequences: what a decode step reads beside the base
+  // weights, and so what adapters cost. One adapter alone is never too large. 0: no bound.
+  uint64_t max_adapter_bytes = 0;
 
   // Fairness between tenants (scheduler/tenant_ledger.h). Prices are per token of a tenant of
   // weight 1; an output token costs a step of its own, a known one next to nothing.
@@ -32,6 +46,38 @@ struct SchedulerPolicy {
   // Of the tokens that decode leaves, this share is kept from the most urgent class while a less
   // urgent one has prompt tokens to compute. 0: nothing is kept.
   double lower_class_share = 0.1;
+
+  // Admission by memory (scheduler/memory_forecast.h).
+  AdmissionMode admission = AdmissionMode::kNoEvict;
+  // kOptimistic: the share of the output that it may yet make that a sequence is expected to make:
+  // it begins at `first`, falls to `least` in so many steps, and rises again with each preemption.
+  double first_output_share = 0.7;
+  double least_output_share = 0.1;
+  int output_share_steps = 600;
+
+  // No head-of-line blocking: who does not fit has room reserved, and those behind it may go before
+  // it if they end before that room is there or fit beside it. False: they wait for it.
+  bool backfill = true;
+  int max_backfills = 64;  // that go before one request; then those behind it wait all the same
+  // Of those that do not fit, or whose adapter is cold, at most so many are looked at in a step.
+  int max_passed_over = 64;
+
+  // A request that waits for an adapter is overtaken by those that can run. Once it was overtaken
+  // so often, or for so long, it is pinned: the room that its adapter lacks is reserved for it.
+  int max_overtakes = 8;
+  Duration max_overtaken_time = std::chrono::milliseconds(500);
+  // While somebody is pinned, the adapter in use that has least to do is drained: of its requests
+  // only those are let in that go on for at most so many times as long as it would without. 0:
+  // nothing is drained.
+  double drain_tolerance = 1.2;
+  // Adapters of so many of the next requests are kept in the pool while others that nobody has
+  // waited too long for are loaded. 0: none is.
+  int kept_requests = 32;
+
+  // Who gives way when pages run out: of the least urgent class, on behalf of the tenant that has
+  // had most, whoever has least computed (false: the youngest).
+  bool cheapest_victim = true;
+  int max_preemptions = 3;  // of one request; then others give way while there are any
 };
 
 // The same budgets, and none of the rules: first come, first served.
@@ -39,6 +85,12 @@ constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
   policy.fair_tenants = false;
   policy.priorities = false;
   policy.lower_class_share = 0;
+  policy.admission = AdmissionMode::kPromptOnly;
+  policy.backfill = false;
+  policy.max_adapter_bytes = 0;
+  policy.drain_tolerance = 0;
+  policy.kept_requests = 0;
+  policy.cheapest_victim = false;
   return policy;
 }
 

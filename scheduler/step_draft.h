@@ -34,6 +34,19 @@ struct StepDraft {
   int sequences;
   int loads;
   uint32_t pages;  // free or evictable
+
+  void Run(const RunningView& r, int step_tokens, uint32_t new_pages) {
+    pages -= new_pages;
+    tokens -= step_tokens;
+    plan.run.push_back({r.id, step_tokens, new_pages});
+  }
+  // Steps that a sequence which may go on for `left` more is counted to go on.
+  int Expected(int left, int preemptions) const {
+    if (policy.admission != AdmissionMode::kOptimistic || preemptions >= policy.max_preemptions) {
+      return left;
+    }
+    return std::min(left, static_cast<int>(left * view.output_share) + 1);
+  }
 };
 
 }  // namespace lorad

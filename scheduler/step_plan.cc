@@ -8,6 +8,12 @@ void StepPlan::Clear() {
   load.clear();
   run.clear();
   refuse.clear();
+  overtaken.clear();
+  reserved_for = 0;
+  draining = 0;
+  keep.clear();
+  pinned = 0;
+  spare_pages = 0;
 }
 
 }  // namespace lorad

@@ -21,11 +21,24 @@ struct StepPlan {
     uint32_t new_pages = 0;  // to add to the sequence's table before
     bool operator==(const Run&) const = default;
   };
+  struct Overtaken {
+    RequestId id = 0;
+    int times = 0;
+    bool operator==(const Overtaken&) const = default;
+  };
   std::vector<RequestId> preempt;
   std::vector<RequestId> admit;  // each is also in `run`
   std::vector<Load> load;
-  std::vector<Run> run;           // decodes by arrival, then prompts in the order of the policy
-  std::vector<RequestId> refuse;  // will never fit into the pages that can be had
+  std::vector<Run> run;              // decodes by arrival, then prompts in the order of the policy
+  std::vector<RequestId> refuse;     // will never fit into the pages that can be had
+  std::vector<Overtaken> overtaken;  // those before whom others were admitted
+  RequestId reserved_for = 0;        // who does not fit and has room reserved; 0: nobody
+  AdapterVersionId draining = 0;     // for whoever is pinned; 0: none
+  // Idle adapters that the next steps want: others go before them when room is made.
+  std::vector<AdapterVersionId> keep;
+  int pinned = 0;  // requests that were overtaken too often to be overtaken at their cost
+  // Pages that may be taken beside all this, for what nobody waits for.
+  uint32_t spare_pages = 0;
 
   void Clear();
   bool operator==(const StepPlan&) const = default;

@@ -104,6 +104,12 @@ void WaitingQueue::SetAdapterState(AdapterVersionId adapter, AdapterState state)
   }
 }
 
+void WaitingQueue::Overtake(RequestId id, int times, TimePoint now) {
+  WaitingRequest& request = lane_of_.at(id)->requests.at(id);
+  if (request.overtakes == 0) request.overtaken_since = now;
+  request.overtakes += times;
+}
+
 void WaitingQueue::Reprice(TenantIndex tenant, Priority priority) {
   for (const bool ready : {false, true}) {
     const auto found = by_key_.find(RowKey{ClassOf(priority, policy_), tenant, ready});

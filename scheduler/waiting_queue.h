@@ -78,6 +78,8 @@ class WaitingQueue {
   void Remove(RequestId id);
   // What became of an adapter; nothing happens if nobody waits for it.
   void SetAdapterState(AdapterVersionId adapter, AdapterState state);
+  // Others that were behind it were admitted.  REQUIRES: it is here.
+  void Overtake(RequestId id, int times, TimePoint now);
   // The tenant's counter in this class has changed.
   void Reprice(TenantIndex tenant, Priority priority);
 

@@ -26,6 +26,10 @@ struct WaitingRequest {
   uint32_t adapter_pages = 0;    // of its image
   uint64_t adapter_bytes = 0;
   int preemptions = 0;
+
+  // The queue's: how often somebody behind it was admitted, and since when.
+  int overtakes = 0;
+  TimePoint overtaken_since;
 };
 
 }  // namespace lorad

@@ -28,6 +28,7 @@ Engine::Engine(Parts parts, EngineOptions options)
       pool_(*parts_.pool),
       ledger_(options_.policy),
       queue_(&options_.policy, &ledger_),
+      output_share_(options_.policy),
       pipeline_(parts_.executor),
       gate_({.requests = options_.max_waiting,
              .prompt_tokens = options_.max_waiting_tokens,

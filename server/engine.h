@@ -35,6 +35,7 @@
 #include "memory/base/check.h"
 #include "memory/unified_pool.h"
 #include "model/executor.h"
+#include "scheduler/output_share.h"
 #include "scheduler/planner.h"
 #include "scheduler/step_rates.h"
 #include "server/admission_gate.h"
@@ -192,11 +193,13 @@ class Engine {
   PrefixScope ScopeOf(const GenerationRequest& request) const;
   void FindPrefix(Sequence& sequence);
   void FindReleasablePages();
+  bool MayLackPages(uint32_t available) const;
   void Preempt(RequestId id);
   void Admit(RequestId id);
   void TakePages(Sequence& sequence, uint32_t new_pages);
   void MakeRoom(uint32_t free_pages);
-  bool StartLoad(std::shared_ptr<const AdapterVersion> version);
+  void SpareKept(bool spared);
+  void StartLoad(std::shared_ptr<const AdapterVersion> version);
   void StartPreloads();
   void UseLoaded(const AdapterVersion& version, LoadedAdapter loaded);
   void FinishTransfers();
@@ -262,7 +265,9 @@ class Engine {
   StepRates rates_;
   // Since the gate was told.
   std::vector<std::pair<RequestId, AdmissionGate::Change>> queue_changes_;
+  OutputShare output_share_;
   StepPlan plan_;
+  bool sparing_ = false;    // what plan_.keep names is spared
   StepReport plan_report_;  // of the step that is being planned
   StepReport report_;       // of the step that is being advanced
   std::vector<RunningView> running_view_;

@@ -41,11 +41,24 @@ void Engine::FindPrefix(Sequence& s) {
   s.found = prefixes.Find(s.scope, s.tokens, s.max_cached_tokens());
 }
 
-// What preempting each running sequence would give. Only called where decode may lack pages.
+// A sequence may need more pages to come to its end than there are, so what others give back
+// matters.
+bool Engine::MayLackPages(uint32_t available) const {
+  uint64_t lacking = 0;
+  for (const auto& s : running_) {
+    const auto last = static_cast<size_t>(s->prompt_tokens() + s->request->max_tokens);
+    const uint32_t pages = PagesFor(last, options_.policy.page_tokens);
+    lacking += pages - std::min(pages, s->pages.size());
+  }
+  return lacking > available;
+}
+
+// What each running sequence would give back if it ended.
 void Engine::FindReleasablePages() {
   for (size_t i = 0; i < running_.size(); ++i) {
     const Sequence& s = *running_[i];
-    running_view_[i].releasable_pages = static_cast<int>(s.pages.size() - s.lease.shared_pages());
+    running_view_[i].releasable_pages =
+        static_cast<int>(s.pages.size() - s.lease.pages() + s.lease.sole_pages());
   }
 }
 
@@ -67,10 +80,12 @@ void Engine::Preempt(RequestId id) {
 }
 
 void Engine::Admit(RequestId id) {
+  const int overtakes = queue_.Find(id)->overtakes;
   queue_.Admit(id, now_);
   const auto at = waiting_.find(id);
   std::unique_ptr<Sequence> s = std::move(at->second);
   waiting_.erase(at);
+  s->overtakes = overtakes;
   for (const AdapterRef& ref : s->request->adapters) {
     s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),
                            .pages = pool_.adapters().Lease(ref.version->id, now_),
@@ -119,13 +134,21 @@ void Engine::TakePages(Sequence& s, uint32_t new_pages) {
 }
 
 void Engine::MakeRoom(uint32_t free_pages) {
-  LORAD_CHECK(pool_.MakeRoom(free_pages));
+  if (pool_.pages().free_pages() < free_pages) SpareKept(true);
+  if (!pool_.MakeRoom(free_pages)) {
+    SpareKept(false);  // there is nothing else left
+    LORAD_CHECK(pool_.MakeRoom(free_pages));
+  }
   PoisonFreed();
 }
 
-// False: there are no pages for it now; only a preload or a pin can find none.
-bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
-  if (version->pages > pool_.available_pages()) return false;
+// What the next steps want goes last, for as long as this step takes pages.
+void Engine::SpareKept(bool spared) {
+  if (std::exchange(sparing_, spared) == spared) return;
+  for (AdapterVersionId id : plan_.keep) pool_.adapters().SetSpared(id, spared);
+}
+
+void Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
   NoteDepartures();  // its own, if it was here before
   MakeRoom(version->pages);
   const std::span<const uint32_t> pages =
@@ -147,7 +170,6 @@ bool Engine::StartLoad(std::shared_ptr<const AdapterVersion> version) {
                       [this, version](absl::StatusOr<LoadedAdapter> loaded) {
                         Post(LoadedMessage{version, std::move(loaded)});
                       });
-  return true;
 }
 
 void Engine::StartPreloads() {
@@ -158,8 +180,11 @@ void Engine::StartPreloads() {
     const AdapterCache& cache = pool_.adapters();
     if (cache.IsResident(version->id) || cache.IsLoading(version->id)) continue;
     if (version->activity->superseded.load()) continue;  // replaced while it waited for its turn
-    // A mere preload that finds no room is forgotten; a pin is kept for better times.
-    if (!StartLoad(version) && pinned_.contains(version->id)) {
+    if (version->pages <= plan_.spare_pages) {
+      plan_.spare_pages -= version->pages;
+      StartLoad(std::move(version));
+    } else if (pinned_.contains(version->id)) {
+      // A mere preload that finds no room is forgotten; a pin is kept for better times.
       preloads_.push_back(std::move(version));
     }
   }

@@ -30,7 +30,10 @@ class Engine::Facts final : public PlannerFacts {
   KnownPrefix PrefixOf(RequestId id) const override {
     Sequence& s = *engine_.waiting_.at(id);
     engine_.FindPrefix(s);
-    return {.tokens = s.found.tokens, .pages = s.found.pages, .idle_pages = s.found.idle_pages};
+    return {.tokens = s.found.tokens,
+            .pages = s.found.pages,
+            .idle_pages = s.found.idle_pages,
+            .sole_pages = s.found.sole_pages};
   }
   bool IsIdle(AdapterVersionId adapter) const override {
     return engine_.pool_.adapters().IsEvictable(adapter);
@@ -140,11 +143,11 @@ void Engine::MakePlan() {
                              .left_tokens = s->left_tokens(),
                              .held_pages = static_cast<int>(s->pages.size()),
                              .preemptions = s->preemptions,
+                             .overtakes = s->overtakes,
                              .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s)});
   }
-  // A decode takes at most one page, so preemption is only near where there are fewer.
   const uint32_t available = pool_.available_pages();
-  if (available < running_.size()) FindReleasablePages();
+  if (!queue_.empty() || MayLackPages(available)) FindReleasablePages();
   const uint32_t free = pool_.pages().free_pages();
   const Facts facts(this);
   const PlannerView view{.now = now_,
@@ -154,7 +157,8 @@ void Engine::MakePlan() {
                          .facts = &facts,
                          .free_pages = free,
                          .evictable_pages = available - free,
-                         .adapter_loads_in_flight = static_cast<int>(load_started_.size())};
+                         .adapter_loads_in_flight = static_cast<int>(load_started_.size()),
+                         .output_share = output_share_.share()};
   PlanStep(view, options_.policy, &plan_);
 }
 
@@ -178,6 +182,7 @@ void Engine::Wait(std::unique_ptr<Sequence> s) {
 void Engine::Commit() {
   plan_report_ = {};
   page_copies_.clear();
+  for (const StepPlan::Overtaken& o : plan_.overtaken) queue_.Overtake(o.id, o.times, now_);
   for (RequestId id : plan_.preempt) Preempt(id);
   for (RequestId id : plan_.admit) Admit(id);
   for (const StepPlan::Load& load : plan_.load) {
@@ -190,7 +195,9 @@ void Engine::Commit() {
   }
   SettleCharges();
   for (RequestId id : plan_.refuse) Refuse(*sequences_.at(id));
-  if (plan_.load.empty()) StartPreloads();
+  StartPreloads();
+  SpareKept(false);
+  output_share_.AfterStep(static_cast<int>(plan_.preempt.size()));
 }
 
 // A tenant pays for a step when it is handed over, so that the next one is planned with it. What is

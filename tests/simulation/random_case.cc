@@ -43,6 +43,8 @@ SchedulerPolicy DrawPolicy(Dice* dice) {
   policy.max_step_tokens = policy.max_sequences + dice->Int(1, 4096);
   policy.max_chunk_tokens = dice->Int(1, policy.max_step_tokens);
   policy.max_adapter_loads = dice->Int(1, 8);
+  policy.admission = static_cast<AdmissionMode>(dice->Int(0, 2));
+  policy.backfill = dice->Chance(0.8);
   return policy;
 }
 

@@ -136,6 +136,7 @@ TEST(SimulationTest, PreemptionCostsTimeAndChangesNoToken) {
   // Room for a dozen sequences that want to grow, all admitted.
   SimulationOptions options = Machine(400);
   options.server.ranks = {8};
+  options.server.engine.policy.admission = AdmissionMode::kPromptOnly;
   const auto result = Simulate(
       options,
       Requests(

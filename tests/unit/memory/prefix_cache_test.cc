@@ -103,13 +103,13 @@ TEST_F(PrefixCacheTest, SharesWholePagesOfAnEarlierSequence) {
   EXPECT_EQ(hit.tokens, 8);
   EXPECT_THAT(second.pages.ids(), ElementsAre(first.pages.ids()[0], first.pages.ids()[1]));
   EXPECT_EQ(second.lease.pages(), 2u);
-  EXPECT_EQ(second.lease.shared_pages(), 2u);
+  EXPECT_EQ(second.lease.sole_pages(), second.lease.pages() - 2u);
   EXPECT_EQ(cache_.stats().hit_tokens, 8u);
   Check({&first.pages, &second.pages});
 
   first.Finish();
   EXPECT_EQ(cache_.unreferenced_pages(), 0u);
-  EXPECT_EQ(second.lease.shared_pages(), 0u);
+  EXPECT_EQ(second.lease.sole_pages(), second.lease.pages());
   second.Finish();
   EXPECT_EQ(cache_.unreferenced_pages(), 2u);
   EXPECT_EQ(cache_.Find({}, T("aaaabbbbdddd"), kAll).idle_pages, 2u);

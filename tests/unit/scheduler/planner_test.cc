@@ -18,7 +18,8 @@ constexpr SchedulerPolicy kPolicy{.max_step_tokens = 64,
                                   .max_chunk_tokens = 32,
                                   .max_adapter_loads = 1,
                                   .page_tokens = 16,
-                                  .reserve_pages = 0};
+                                  .reserve_pages = 0,
+                                  .admission = AdmissionMode::kPromptOnly};
 
 class PlannerTest : public testing::Test {
  protected:
@@ -27,7 +28,7 @@ class PlannerTest : public testing::Test {
 
 TEST_F(PlannerTest, NothingToDoIsAnEmptyPlan) {
   f_.free = 10;
-  EXPECT_EQ(f_.Plan(), StepPlan{});
+  EXPECT_EQ(f_.Plan(), StepPlan{.spare_pages = 10});
 }
 
 TEST_F(PlannerTest, DecodeComesBeforePrefillAndPrefillIsChunked) {
@@ -58,10 +59,10 @@ TEST_F(PlannerTest, EvictablePagesCountAsAvailable) {
   EXPECT_THAT(plan.run, ElementsAre(Turn{1, 1, 1}));
 }
 
-TEST_F(PlannerTest, YoungestIsPreemptedAndNothingIsAdmitted) {
+TEST_F(PlannerTest, OneIsPreemptedAndNothingIsAdmitted) {
   f_.Decode(1, 17, 1);
   f_.Decode(2, 17, 1);
-  f_.Decode(3, 20, 2);
+  f_.Decode(3, 17, 2);
   f_.Wait({.id = 4});
   const StepPlan plan = f_.Plan();
   EXPECT_THAT(plan.preempt, ElementsAre(3));
@@ -92,12 +93,13 @@ TEST_F(PlannerTest, SequenceSlotsBoundAdmission) {
   EXPECT_THAT(f_.Plan().admit, ElementsAre(1, 2, 3, 4));
 }
 
-TEST_F(PlannerTest, HeadThatDoesNotFitStopsThoseBehind) {
-  f_.free = 3;
-  f_.Decode(1, 5, 1);
-  f_.Wait({.id = 2, .tokens = 100});
-  f_.Wait({.id = 3, .tokens = 5});
-  EXPECT_THAT(f_.Plan().admit, IsEmpty());
+TEST(PlannerFcfsTest, HeadThatDoesNotFitStopsThoseBehind) {
+  PlannerFixture f(PlainFcfs(kPolicy));
+  f.free = 3;
+  f.Decode(1, 5, 1);
+  f.Wait({.id = 2, .tokens = 100});
+  f.Wait({.id = 3, .tokens = 5});
+  EXPECT_THAT(f.Plan().admit, IsEmpty());
 }
 
 TEST(PlannerReserveTest, AppliesOnlyWhileSomethingRuns) {
@@ -189,8 +191,8 @@ TEST_F(PlannerTest, PausedSequencesKeepTheirPagesAndGetNothing) {
 
 TEST_F(PlannerTest, PreemptionCountsOnlyPagesThatNobodyElseHolds) {
   f_.Decode(1, 17, 1);
-  f_.Decode(2, 40, 3);
-  f_.Decode(3, 40, 3).releasable_pages = 0;  // all shared with 2
+  f_.Decode(2, 17, 3);
+  f_.Decode(3, 17, 3).releasable_pages = 0;  // all shared with 2
   const StepPlan plan = f_.Plan();
   EXPECT_THAT(plan.preempt, ElementsAre(3, 2));
   EXPECT_THAT(plan.run, ElementsAre(Turn{1, 1, 1}));
@@ -284,6 +286,161 @@ TEST_F(PlannerTest, RunningPromptsTakeTurnsWithWaitingOnes) {
   f_.ledger.Charge(running.tenant, Priority::kStandard, {.input = 1000});
   f_.Wait({.id = 2, .tokens = 60, .tenant = "light"});
   EXPECT_THAT(f_.Plan().run, ElementsAre(Turn{2, 32, 4}, Turn{1, 32, 0}));
+}
+
+// Head 3 needs four pages, which are there once 1 has ended, five steps from now.
+class BackfillTest : public testing::Test {
+ protected:
+  BackfillTest() {
+    f_.free = 3;
+    f_.Decode(1, 20, 2).left_tokens = 6;
+    f_.Decode(2, 20, 2).left_tokens = 100;
+    f_.running[1].known_tokens = f_.running[1].computed_tokens;  // a prompt, nearly computed
+    f_.running[1].computed_tokens -= 2;
+    f_.running[1].held_pages = f_.running[1].releasable_pages = 9;
+    f_.Wait({.id = 3, .tokens = 62, .left = 2});
+  }
+  PlannerFixture f_{kPolicy};
+};
+
+TEST_F(BackfillTest, WhoEndsBeforeTheReservationGoesFirst) {
+  f_.Wait({.id = 4, .tokens = 16, .left = 3});
+  const StepPlan plan = f_.Plan();
+  EXPECT_EQ(plan.reserved_for, 3u);
+  EXPECT_THAT(plan.admit, ElementsAre(4));
+  EXPECT_THAT(plan.overtaken, ElementsAre(StepPlan::Overtaken{3, 1}));
+}
+
+TEST_F(BackfillTest, WhoWouldDelayTheReservationWaits) {
+  f_.Wait({.id = 4, .tokens = 30, .left = 40});
+  EXPECT_THAT(f_.Plan().admit, IsEmpty());
+}
+
+TEST_F(BackfillTest, NobodyIsPassedByForEver) {
+  f_.queue.Overtake(3, kPolicy.max_backfills, f_.now);
+  f_.Wait({.id = 4, .tokens = 16, .left = 3});
+  EXPECT_THAT(f_.Plan().admit, IsEmpty());
+}
+
+class NoEvictTest : public testing::Test {
+ protected:
+  static SchedulerPolicy Policy(AdmissionMode mode) {
+    SchedulerPolicy policy = kPolicy;
+    policy.admission = mode;
+    return policy;
+  }
+};
+
+TEST_F(NoEvictTest, LetsInOnlyWhoCanComeToItsEnd) {
+  for (const AdmissionMode mode : {AdmissionMode::kPromptOnly, AdmissionMode::kNoEvict}) {
+    PlannerFixture f(Policy(mode));
+    f.free = 5;
+    f.Decode(1, 16, 1).left_tokens = 33;  // needs two pages more, at the end
+    f.Wait({.id = 2, .tokens = 16, .left = 33});
+    f.Wait({.id = 3, .tokens = 16, .left = 33});
+    const StepPlan plan = f.Plan();
+    if (mode == AdmissionMode::kNoEvict) {
+      EXPECT_THAT(plan.admit, ElementsAre(2));
+    } else {
+      EXPECT_THAT(plan.admit, ElementsAre(2, 3));
+    }
+  }
+}
+
+TEST_F(NoEvictTest, CountsWhatEndsBefore) {
+  PlannerFixture f(Policy(AdmissionMode::kNoEvict));
+  f.free = 3;
+  f.Decode(1, 16, 1).left_tokens = 2;  // needs one page more, and gives two back
+  f.Wait({.id = 2, .tokens = 16, .left = 49});
+  EXPECT_THAT(f.Plan().admit, ElementsAre(2)) << "four pages, the last ones later";
+}
+
+// Pages go to whom can come to its end with them; the others wait, and nobody is preempted.
+TEST_F(NoEvictTest, HoldsWhoWouldTakeTheLastPages) {
+  PlannerFixture f(Policy(AdmissionMode::kNoEvict));
+  f.free = 1;
+  f.Decode(1, 17, 1).left_tokens = 17;
+  f.Decode(2, 17, 1).left_tokens = 2;
+  f.running[0].releasable_pages = f.running[1].releasable_pages = 1;
+  const StepPlan plan = f.Plan();
+  EXPECT_THAT(plan.preempt, IsEmpty());
+  EXPECT_THAT(plan.run, ElementsAre(Turn{2, 1, 1}));
+}
+
+TEST_F(PlannerTest, WhoWasOvertakenTooOftenHasRoomReserved) {
+  f_.free = 3;
+  f_.Decode(1, 40, 3).left_tokens = 9;
+  f_.Wait({.id = 2, .adapter = 7, .adapter_pages = 4, .state = AdapterState::kStored});
+  f_.Wait({.id = 3, .tokens = 16, .left = 60});
+  StepPlan plan = f_.Plan();
+  EXPECT_THAT(plan.admit, ElementsAre(3));
+  EXPECT_EQ(plan.reserved_for, 0u);
+  f_.queue.Overtake(2, kPolicy.max_overtakes, f_.now);
+  plan = f_.Plan();
+  EXPECT_THAT(plan.admit, IsEmpty());
+  EXPECT_EQ(plan.reserved_for, 2u);
+  EXPECT_EQ(plan.pinned, 1);
+}
+
+TEST_F(PlannerTest, ALongTimePinsAsWell) {
+  f_.free = 3;
+  f_.Decode(1, 5, 1);
+  f_.Wait({.id = 2, .adapter = 7, .adapter_pages = 4, .state = AdapterState::kStored});
+  f_.queue.Overtake(2, 1, f_.now);
+  EXPECT_EQ(f_.Plan().pinned, 0);
+  f_.now += kPolicy.max_overtaken_time;
+  EXPECT_EQ(f_.Plan().pinned, 1);
+}
+
+TEST(PlannerAdaptersTest, BytesOfAStepAreBoundAndTheLeastBusyIsDrained) {
+  SchedulerPolicy policy = kPolicy;
+  policy.max_adapter_bytes = 5;
+  PlannerFixture f(policy);
+  f.free = 20;
+  const auto wait = [&f](RequestId id, AdapterVersionId adapter, int left) {
+    f.Wait({.id = id,
+            .left = left,
+            .adapter = adapter,
+            .adapter_pages = 3,
+            .state = AdapterState::kResident});
+  };
+  RunningView& busy = f.Decode(1, 5, 1);
+  busy.adapter = 6;
+  busy.adapter_bytes = 3;
+  busy.left_tokens = 10;
+  wait(2, 7, 5);   // would make six
+  wait(3, 6, 12);  // uses what is there
+  EXPECT_THAT(f.Plan().admit, ElementsAre(3));
+  f.queue.Overtake(2, policy.max_overtakes, f.now);
+  wait(4, 6, 13);  // more than 1.2 times what 6 has left
+  const StepPlan plan = f.Plan();
+  EXPECT_EQ(plan.draining, 6u);
+  EXPECT_THAT(plan.admit, ElementsAre(3));
+}
+
+TEST_F(PlannerTest, WhatTheNextRequestsUseIsKept) {
+  f_.evictable = 4;
+  for (RequestId id = 1; id <= 4; ++id) f_.Decode(id, 5, 1);  // no place is free
+  f_.Wait({.id = 5, .adapter = 7, .adapter_pages = 4, .state = AdapterState::kResident});
+  f_.Wait({.id = 6, .adapter = 8, .adapter_pages = 2, .state = AdapterState::kStored});
+  const StepPlan plan = f_.Plan();
+  EXPECT_THAT(plan.keep, ElementsAre(7));
+  EXPECT_THAT(plan.load, IsEmpty());
+  f_.queue.Overtake(6, kPolicy.max_overtakes, f_.now);
+  EXPECT_THAT(f_.Plan().load, ElementsAre(Load{8, 6})) << "who has waited long need not care";
+}
+
+TEST_F(PlannerTest, VictimsAreOfTheLatestClassThenOfTheTenantThatHadMost) {
+  for (RequestId id = 1; id <= 4; ++id) f_.Decode(id, 17, 1);
+  const TenantIndex rich = f_.Arrive("rich");
+  f_.ledger.Charge(rich, Priority::kStandard, {.input = 100});
+  f_.running[1].tenant = rich;
+  f_.running[2].priority = Priority::kBatch;
+  f_.running[3].priority = Priority::kBatch;
+  f_.running[3].preemptions = kPolicy.max_preemptions;
+  const StepPlan plan = f_.Plan();
+  EXPECT_THAT(plan.preempt, ElementsAre(3, 2));
+  EXPECT_THAT(plan.run, ElementsAre(Turn{1, 1, 1}, Turn{4, 1, 1}));
 }
 
 }  // namespace

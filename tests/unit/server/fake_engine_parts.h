@@ -274,7 +274,8 @@ struct EngineFixture {
                       .max_chunk_tokens = 8,
                       .max_adapter_loads = 2,
                       .page_tokens = kFakePageTokens,
-                      .reserve_pages = 0};
+                      .reserve_pages = 0,
+                      .admission = AdmissionMode::kPromptOnly};  // much is preempted
     options.vocab_size = kFakeVocab;
     options.max_model_len = 200;
     options.max_waiting = 64;
