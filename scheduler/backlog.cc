@@ -96,9 +96,12 @@ Queued Backlog::total() const {
   return sum;
 }
 
-int Backlog::RequestsOf(const std::string& tenant) const {
+Queued Backlog::Of(const std::string& tenant) const {
+  Queued sum;
   const Tenant* known = Find(tenant);
-  return known == nullptr ? 0 : known->requests;
+  if (known == nullptr) return sum;
+  for (const Flow& flow : known->flows) sum += flow.waiting();
+  return sum;
 }
 
 }  // namespace lorad

@@ -48,8 +48,8 @@ class Backlog {
   Queued Ahead(const Place& place) const;
   Queued total() const;
   size_t tenants() const { return tenants_.size(); }  // that have something here
-  // Requests of a tenant, of all classes.
-  int RequestsOf(const std::string& tenant) const;
+  // What a tenant has here, of all classes.
+  Queued Of(const std::string& tenant) const;
 
  private:
   struct Flow {

@@ -16,6 +16,11 @@ namespace {
 // about a tenth, and more urgent requests may yet come.
 constexpr double kMargin = 1.2;
 
+// A tenant may have so many times as much in the queue as there is room left, so one that floods
+// leaves the last ninth to those who have little there, and two that flood a seventeenth each
+// (Choudhury and Hahne, "Dynamic Queue Length Thresholds", IEEE/ACM ToN 1998).
+constexpr double kTimesRoom = 8;
+
 constexpr double kUnknownDrainS = 1, kLeastRetryS = 0.1, kMostRetryS = 60;
 // Delays of requests that were refused together differ, so that they do not come back together.
 constexpr uint32_t kDelays = 8;
@@ -116,8 +121,9 @@ absl::Status AdmissionGate::CheckBounds(const Entry& entry, const GenerationRequ
     return Refusal(fmt::format("the queue is full: {} requests are waiting", bounds_.requests),
                    "QUEUE_FULL", DrainSeconds());
   }
-  const int64_t most = request.tenant_max_waiting;
-  if (most > 0 && backlog_.RequestsOf(request.tenant) >= most) {
+  const Queued own = backlog_.Of(request.tenant);
+  const auto most = static_cast<double>(request.tenant_max_waiting);
+  if (most > 0 && own.requests >= most) {
     return Refusal(fmt::format("{} requests of tenant \"{}\" are waiting", most, request.tenant),
                    "TENANT_QUEUE_FULL", DrainSeconds());
   }
@@ -134,6 +140,15 @@ absl::Status AdmissionGate::CheckBounds(const Entry& entry, const GenerationRequ
                                "more than {}",
                                bytes_, entry.bytes, bounds_.bytes),
                    "QUEUE_BYTES_FULL", DrainSeconds());
+  }
+  const double room = bounds_.requests - total.requests;
+  const double token_room = static_cast<double>(bounds_.prompt_tokens) - total.tokens;
+  if (own.requests + 1 > kTimesRoom * room ||
+      (own.requests > 0 && own.tokens + entry.work.prompt_tokens > kTimesRoom * token_room)) {
+    return Refusal(fmt::format("{} requests of tenant \"{}\" are waiting, with {} prompt tokens: "
+                               "the room that is left in the queue is for others",
+                               own.requests, request.tenant, own.tokens),
+                   "TENANT_QUEUE_FULL", DrainSeconds());
   }
   return absl::OkStatus();
 }

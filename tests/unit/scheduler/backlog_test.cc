@@ -91,16 +91,16 @@ TEST(BacklogTest, WhoHasNothingLeftHasNoShareAndIsForgotten) {
   EXPECT_EQ(backlog.tenants(), 2u);
 }
 
-TEST(BacklogTest, RequestsOfATenantAreCountedOverAllClasses) {
+TEST(BacklogTest, WhatATenantHasIsCountedOverAllClasses) {
   Backlog backlog;
   const Place a = Come(&backlog, "a", 10, Priority::kBatch);
   Come(&backlog, "a", 10, Priority::kInteractive);
   Come(&backlog, "b", 10);
-  EXPECT_EQ(backlog.RequestsOf("a"), 2);
-  EXPECT_EQ(backlog.RequestsOf("b"), 1);
-  EXPECT_EQ(backlog.RequestsOf("c"), 0);
+  EXPECT_EQ(backlog.Of("a").requests, 2);
+  EXPECT_EQ(backlog.Of("b").requests, 1);
+  EXPECT_EQ(backlog.Of("c").requests, 0);
   backlog.Remove(a);
-  EXPECT_EQ(backlog.RequestsOf("a"), 1);
+  EXPECT_EQ(backlog.Of("a").requests, 1);
 }
 
 // Against a list: nobody is told of more than goes before it, of the first comers, exactly that.

@@ -120,13 +120,42 @@ TEST_F(AdmissionGateTest, BoundOfATenantIsItsOwn) {
   EXPECT_EQ(Enter(of("acme", 2)), "TENANT_QUEUE_FULL");
 }
 
-TEST_F(AdmissionGateTest, BoundOfPromptTokens) {
-  Make({.prompt_tokens = 1000});
-  EXPECT_EQ(Enter(Prompt(900)), "");
-  EXPECT_EQ(Enter(Prompt(101)), "QUEUE_TOKENS_FULL");
+TEST_F(AdmissionGateTest, WhoFloodsLeavesRoomForOthers) {
+  Make({.requests = 90});
+  const auto of = [](const char* tenant, int tokens) {
+    GenerationRequest request = Prompt(tokens);
+    request.tenant = tenant;
+    return request;
+  };
+  for (int i = 0; i < 80; ++i) ASSERT_EQ(Enter(of("flood", 1)), "") << i;
+  EXPECT_EQ(Enter(of("flood", 1)), "TENANT_QUEUE_FULL");
   EXPECT_TRUE(absl::IsResourceExhausted(status_));
   EXPECT_GT(RetryAfter(), milliseconds(0));
-  EXPECT_EQ(Enter(Prompt(100)), "");
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(Enter(of("other", 1)), "") << i;
+  EXPECT_EQ(Enter(of("third", 1)), "") << "the very last one";
+  EXPECT_EQ(Enter(of("fourth", 1)), "QUEUE_FULL");
+}
+
+TEST_F(AdmissionGateTest, WhoFloodsWithLongPromptsLeavesRoomForOthers) {
+  Make({.prompt_tokens = 900});
+  const auto of = [](const char* tenant, int tokens) {
+    GenerationRequest request = Prompt(tokens);
+    request.tenant = tenant;
+    return request;
+  };
+  EXPECT_EQ(Enter(of("flood", 400)), "");
+  EXPECT_EQ(Enter(of("flood", 400)), "") << "eight times what is left";
+  EXPECT_EQ(Enter(of("flood", 1)), "TENANT_QUEUE_FULL");
+  EXPECT_EQ(Enter(of("other", 100)), "");
+}
+
+TEST_F(AdmissionGateTest, BoundOfPromptTokens) {
+  Make({.prompt_tokens = 1000});
+  EXPECT_EQ(Enter(Prompt(800)), "");
+  EXPECT_EQ(Enter(Prompt(201)), "QUEUE_TOKENS_FULL");
+  EXPECT_TRUE(absl::IsResourceExhausted(status_));
+  EXPECT_GT(RetryAfter(), milliseconds(0));
+  EXPECT_EQ(Enter(Prompt(200)), "");
   Tell(1, Change::kAdmitted);
   Tell(last_, Change::kAdmitted);
   EXPECT_EQ(Enter(Prompt(5000)), "") << "an empty queue takes any one request";
