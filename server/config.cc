@@ -226,6 +226,18 @@ void AddSchedulingOptions(CLI::App& app, Config& c) {
   app.add_option("--max-chunk-tokens", c.max_chunk_tokens, "Of one prompt in one step")
       ->capture_default_str()
       ->group("Scheduling");
+  app.add_option("--admission", c.admission,
+                 "Who is let in: no-evict: who can come to its end beside the others, so that "
+                 "nobody is preempted for want of pages; optimistic: who can if outputs are as "
+                 "long as they lately were; prompt-only: whoever's prompt fits")
+      ->check(CLI::IsMember({"no-evict", "optimistic", "prompt-only"}))
+      ->capture_default_str()
+      ->group("Scheduling");
+  app.add_option("--backfill", c.backfill,
+                 "Let small requests go before a large one that waits for pages, if they do not "
+                 "delay it")
+      ->capture_default_str()
+      ->group("Scheduling");
   app.add_option("--default-max-tokens", c.default_max_tokens, "max_tokens of requests without one")
       ->capture_default_str()
       ->group("Scheduling");
@@ -320,6 +332,12 @@ bool IsLoopback(const std::string& address) {
 }
 
 }  // namespace
+
+AdmissionMode Config::Admission() const {
+  return admission == "prompt-only"  ? AdmissionMode::kPromptOnly
+         : admission == "optimistic" ? AdmissionMode::kOptimistic
+                                     : AdmissionMode::kNoEvict;
+}
 
 kernels::WeightFormat Config::WeightFormat() const {
   for (const kernels::WeightFormat format : kernels::kWeightFormats) {

@@ -12,6 +12,7 @@
 #include "kernels/types.h"
 #include "memory/base/check.h"
 #include "scheduler/objective.h"
+#include "scheduler/policy.h"
 #include "server/tenants.h"
 
 namespace lorad {
@@ -66,6 +67,8 @@ struct Config {
   std::vector<std::string> objectives;  // "interactive,ttft=500ms,itl=50ms,refuse"
   int max_step_tokens = 512;
   int max_chunk_tokens = 256;
+  std::string admission = "no-evict";  // no-evict, optimistic, prompt-only
+  bool backfill = true;
   int default_max_tokens = 256;
   double slow_reader_timeout_s = 60;
 
@@ -85,6 +88,7 @@ struct Config {
   bool check_only = false;
   bool validate_books = kDebugBuild;
 
+  AdmissionMode Admission() const;             // REQUIRES: checked.
   kernels::WeightFormat WeightFormat() const;  // REQUIRES: checked.
   // "foo=/path" of `adapters`, split.  REQUIRES: checked.
   std::vector<std::pair<std::string, std::string>> AdapterList() const;

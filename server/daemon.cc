@@ -181,6 +181,8 @@ void Daemon::Parts::MakeEngine() {
                     .max_adapter_loads = MaxAdapterLoads(),
                     .page_tokens = ranks->geometry().page_tokens,
                     .reserve_pages = pool->pages().total_pages() / 100};
+  options.policy.admission = config.Admission();
+  options.policy.backfill = config.backfill;
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;

@@ -31,6 +31,19 @@ TEST(ConfigTest, CommandLine) {
   EXPECT_EQ(config.AdapterList(), expected);
 }
 
+TEST(ConfigTest, Admission) {
+  const auto mode = [](std::vector<std::string> more) {
+    std::vector<std::string> args{"--model", "/tmp"};
+    args.insert(args.end(), more.begin(), more.end());
+    return std::get<Config>(Parse(args)).Admission();
+  };
+  EXPECT_EQ(mode({}), AdmissionMode::kNoEvict);
+  EXPECT_EQ(mode({"--admission", "optimistic"}), AdmissionMode::kOptimistic);
+  EXPECT_EQ(mode({"--admission", "prompt-only"}), AdmissionMode::kPromptOnly);
+  EXPECT_TRUE(
+      std::holds_alternative<ExitNow>(Parse({"--model", "/tmp", "--admission", "hopeful"})));
+}
+
 TEST(ConfigTest, TheDevice) {
   const auto parsed =
       Parse({"--model", "/tmp", "--backend", "cuda", "--device", "3", "--kv-format", "fp8",
