@@ -20,6 +20,11 @@ absl::Status Invariants::Check(const AfterStep& after, const SimulatedExecutor& 
       return Broken(fmt::format("I1: a step of {} tokens, {} sequences and a chunk of {}",
                                 step.rows, step.sequences, step.longest_chunk));
     }
+    if (policy_.max_adapter_bytes > 0 && step.adapters > 1 &&
+        step.adapter_bytes > policy_.max_adapter_bytes) {
+      return Broken(fmt::format("I1: a step of {} adapters with {} bytes", step.adapters,
+                                step.adapter_bytes));
+    }
     if (!executor.fault().empty()) return Broken("I2: " + executor.fault());
   }
   const UnifiedPool::States s = pool_->states();

@@ -5,8 +5,8 @@
 //       after the last request none is a sequence's and no adapter is in use
 //   I3  an accepted request ends, exactly once (SimulatedServer)
 //   I4  progress: if requests wait, something runs or loads
-//   I9  output is what it would have been without preemption, chunks and shared pages
-//       (SimulatedServer)
+//   I9  output is what it would have been without preemption, chunks and shared pages, and nobody
+//       is preempted where all outputs have room (SimulatedServer)
 //   I14 all of this however many clients leave
 // Fairness and bounds on waiting are measured (fairness_meter.h, measurements.h) and asserted by
 // tests, because their bounds depend on the workload.

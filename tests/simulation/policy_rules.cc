@@ -1,5 +1,8 @@
 #include "tests/simulation/policy_rules.h"
 
+#include <chrono>
+#include <limits>
+
 namespace lorad::sim {
 
 std::vector<PolicyRule> PolicyRules() {
@@ -11,6 +14,19 @@ std::vector<PolicyRule> PolicyRules() {
        [](SchedulerPolicy* p) { p->ageing = Duration::zero(); }},
       {"lower-share", "a share of each step is kept from the most urgent class",
        [](SchedulerPolicy* p) { p->lower_class_share = 0; }},
+      {"forecast", "who is let in has room for all of its output, so that nobody is preempted",
+       [](SchedulerPolicy* p) { p->admission = AdmissionMode::kPromptOnly; }},
+      {"backfill", "who does not fit has room reserved, and others go before it meanwhile",
+       [](SchedulerPolicy* p) { p->backfill = false; }},
+      {"pinning", "who was overtaken too often has room kept for its adapter",
+       [](SchedulerPolicy* p) {
+         p->max_overtakes = std::numeric_limits<int>::max();
+         p->max_overtaken_time = std::chrono::hours(1000000);
+       }},
+      {"draining", "for whom an adapter in use is drained",
+       [](SchedulerPolicy* p) { p->drain_tolerance = 0; }},
+      {"keeping", "adapters of the next requests stay while others are loaded",
+       [](SchedulerPolicy* p) { p->kept_requests = 0; }},
   };
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "tests/simulation/policy_rules.h"
 #include "tests/simulation/refuse_late.h"
 
 namespace lorad::sim {
@@ -43,8 +44,12 @@ SchedulerPolicy DrawPolicy(Dice* dice) {
   policy.max_step_tokens = policy.max_sequences + dice->Int(1, 4096);
   policy.max_chunk_tokens = dice->Int(1, policy.max_step_tokens);
   policy.max_adapter_loads = dice->Int(1, 8);
-  policy.admission = static_cast<AdmissionMode>(dice->Int(0, 2));
-  policy.backfill = dice->Chance(0.8);
+  policy.admission = static_cast<AdmissionMode>(dice->Int(1, 3) - 1);
+  if (dice->Chance(0.3)) policy.max_adapter_bytes = static_cast<uint64_t>(dice->Log(1e6, 4e9));
+  if (dice->Chance(0.2)) policy.max_overtakes = dice->Int(1, 100);
+  for (const PolicyRule& rule : PolicyRules()) {
+    if (dice->Chance(0.15)) rule.switch_off(&policy);
+  }
   return policy;
 }
 

@@ -291,6 +291,9 @@ void SimulatedServer::Fault(std::string what) {
 
 void SimulatedServer::OnStep(const StepReport& report) {
   ++totals_.steps;
+  if (report.preemptions > 0 && options_.engine.policy.admission == AdmissionMode::kNoEvict) {
+    Fault("I9: somebody is preempted although all outputs have room");
+  }
   totals_.preemptions += static_cast<uint64_t>(report.preemptions);
   totals_.queried_tokens += static_cast<uint64_t>(report.queried_tokens);
   totals_.cached_tokens += static_cast<uint64_t>(report.cached_tokens);

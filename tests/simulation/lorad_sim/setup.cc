@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <map>
 
 #include "absl/strings/str_join.h"
 #include "memory/base/status_macros.h"
@@ -135,6 +136,14 @@ void AddServerFlags(CLI::App* app, Setup* s) {
       ->group("Servers");
   app->add_option("--max-chunk-tokens", s->policy.max_chunk_tokens, "As the daemon's [256]")
       ->check(CLI::Range(1, 65536))
+      ->group("Servers");
+  app->add_option("--admission", s->policy.admission,
+                  "Who is let in: no-evict (all of the output it may make has room), optimistic "
+                  "(what it is expected to make) or prompt (its prompt has) [no-evict]")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, AdmissionMode>{{"no-evict", AdmissionMode::kNoEvict},
+                                               {"optimistic", AdmissionMode::kOptimistic},
+                                               {"prompt", AdmissionMode::kPromptOnly}}))
       ->group("Servers");
   std::vector<std::string> rules = {"fcfs"};
   for (const PolicyRule& rule : PolicyRules()) rules.push_back(rule.name);
