@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "scheduler/adapters_in_step.h"
 #include "scheduler/decode.h"
 #include "scheduler/memory_forecast.h"
@@ -50,6 +51,8 @@ class PromptPlanner {
                   int tokens, int cached);
   void Continue(const PolicyOrder::Candidate& c);
 
+  // The places that are left are for others: its tenant has its share of them.
+  bool HasItsPlaces(const WaitingRequest& w) const;
   void Consider(const PolicyOrder::Candidate& c);
   Need NeedOf(const WaitingRequest& w) const;
   bool Fits(const Need& need) const;
@@ -72,6 +75,7 @@ class PromptPlanner {
   PolicyOrder* order_ = nullptr;
   MemoryForecast forecast_;
   AdaptersInStep adapters_;
+  absl::flat_hash_map<TenantIndex, int> places_;  // that its sequences have
   int64_t not_returned_ = 0;  // pages that are counted to come back and will not
   int64_t kept_pages_ = 0;
   int seen_ready_ = 0, seen_cold_ = 0;  // that were not admitted
@@ -144,6 +148,7 @@ void PromptPlanner::CountRunning() {
   for (const RunningView& r : d_.view.running) {
     if (Contains(d_.plan.preempt, r.id)) continue;
     adapters_.Use(r.adapter, r.adapter_bytes, r.left_tokens);
+    ++places_[r.tenant];
     MemoryForecast::Demand demand{.tokens = r.known_tokens,
                                   .left = d_.Expected(r.left_tokens, r.preemptions),
                                   .held = static_cast<uint32_t>(r.held_pages),
@@ -221,8 +226,16 @@ bool PromptPlanner::Fits(const Need& need) const {
          need.in_all <= reserved_->spare;
 }
 
+bool PromptPlanner::HasItsPlaces(const WaitingRequest& w) const {
+  const int all = d_.policy.max_sequences;
+  if (!d_.policy.fair_tenants || d_.sequences > d_.policy.kept_places_share * all) return false;
+  const auto has = places_.find(w.tenant);
+  return has != places_.end() && has->second >= d_.view.tenants->share(w.tenant) * all;
+}
+
 void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
   const WaitingRequest& w = *c.waiting;
+  if (d_.sequences > 0 && HasItsPlaces(w)) return order_->StopReadyOf(w.tenant);
   if (d_.sequences == 0 || d_.tokens == 0) {
     if (++seen_ready_ > d_.policy.kept_requests) return order_->StopReady();
     return Keep(w);
@@ -244,6 +257,7 @@ void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   const WaitingRequest& w = *c.waiting;
   d_.pages -= need.now;
   d_.sequences -= 1;
+  ++places_[w.tenant];
   if (c.level == 0) urgent_.sequences -= 1;
   not_returned_ += need.prefix.sole_pages;
   forecast_.Add(need.demand);

@@ -13,7 +13,8 @@
 //   3 Prompts get the tokens that are left, each at most a chunk, in the order of the policy: by
 //   class, within it by the counters of tenants, then by arrival (waiting_queue.h, tenant_ledger.h,
 //   policy_order.h). Whether a prompt runs already or waits makes no difference to its turn.
-//   4 The most urgent class leaves a share of tokens and sequences to the others.
+//   4 The most urgent class leaves a share of tokens and sequences to the others, and tenants that
+//   run more than their share leave the last places to those that run less.
 //   5 Nothing is admitted in a step that preempted (no thrash).
 //   6 A waiting request is admitted when its turn comes if there is a place, there are pages for
 //   its whole prompt and, by the mode, for its output (memory_forecast.h), and its adapter may join

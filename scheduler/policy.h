@@ -38,6 +38,9 @@ struct SchedulerPolicy {
   double input_price = 1;
   double output_price = 2;
   double cached_price = 0.1;
+  // Of max_sequences: places that are kept for tenants which have fewer running than their share,
+  // so that they need not wait until somebody of a flooding tenant ends. 0: none is.
+  double kept_places_share = 1.0 / 16;
 
   // Priorities. A waiting request counts as one class more urgent for each `ageing` that it has
   // waited, so that no class waits for ever; zero: it does not age.
@@ -83,6 +86,7 @@ struct SchedulerPolicy {
 // The same budgets, and none of the rules: first come, first served.
 constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
   policy.fair_tenants = false;
+  policy.kept_places_share = 0;
   policy.priorities = false;
   policy.lower_class_share = 0;
   policy.admission = AdmissionMode::kPromptOnly;

@@ -37,8 +37,11 @@ TenantIndex TenantLedger::Add(const std::string& name) {
 TenantIndex TenantLedger::Arrive(const std::string& name, double weight, Priority priority) {
   const auto known = by_name_.find(name);
   const TenantIndex index = known != by_name_.end() ? known->second : Add(name);
-  tenants_[index].weight = Thousandths(std::clamp(weight, kMinTenantWeight, kMaxTenantWeight));
-  Account& account = tenants_[index].accounts[static_cast<size_t>(priority)];
+  Tenant& tenant = tenants_[index];
+  if (tenant.unfinished++ > 0) active_weight_ -= tenant.weight;
+  tenant.weight = Thousandths(std::clamp(weight, kMinTenantWeight, kMaxTenantWeight));
+  active_weight_ += tenant.weight;
+  Account& account = tenant.accounts[static_cast<size_t>(priority)];
   if (account.unfinished++ == 0) {
     account.counter = std::max(account.counter, floor(priority));
     classes_[static_cast<size_t>(priority)].active.insert({account.counter, index});
@@ -50,6 +53,7 @@ void TenantLedger::Leave(TenantIndex index, Priority priority) {
   Account& account = tenants_[index].accounts[static_cast<size_t>(priority)];
   Class& c = classes_[static_cast<size_t>(priority)];
   LORAD_CHECK(account.unfinished > 0);
+  if (--tenants_[index].unfinished == 0) active_weight_ -= tenants_[index].weight;
   if (--account.unfinished > 0) return;
   c.active.erase({account.counter, index});
   if (c.active.empty()) c.last_left = account.counter;
@@ -83,6 +87,10 @@ void TenantLedger::Charge(TenantIndex index, Priority priority, const Tokens& to
 
 uint64_t TenantLedger::counter(TenantIndex tenant, Priority priority) const {
   return tenants_[tenant].accounts[static_cast<size_t>(priority)].counter;
+}
+
+double TenantLedger::share(TenantIndex tenant) const {
+  return static_cast<double>(tenants_[tenant].weight) / static_cast<double>(active_weight_);
 }
 
 uint64_t TenantLedger::floor(Priority priority) const {

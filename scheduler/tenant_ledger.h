@@ -72,6 +72,8 @@ class TenantLedger {
   uint64_t Cost(TenantIndex tenant, Priority priority, const Tokens& tokens) const;
 
   uint64_t counter(TenantIndex tenant, Priority priority) const;
+  // Its weight over those of all tenants that are active in any class.  REQUIRES: it is.
+  double share(TenantIndex tenant) const;
   // The least counter of the active tenants of the class; of the one that was last if none is.
   uint64_t floor(Priority priority) const;
   const std::string& name(TenantIndex tenant) const { return tenants_[tenant].name; }
@@ -89,6 +91,7 @@ class TenantLedger {
   struct Tenant {
     std::string name;
     uint64_t weight = 1000;  // thousandths
+    int unfinished = 0;      // of all classes
     std::array<Account, kPriorities> accounts;
   };
   struct Class {
@@ -106,6 +109,7 @@ class TenantLedger {
   absl::flat_hash_map<std::string, TenantIndex> by_name_;
   std::array<Class, kPriorities> classes_;
   size_t forget_at_ = kMaxIdleTenants;
+  uint64_t active_weight_ = 0;  // thousandths
 };
 
 }  // namespace lorad

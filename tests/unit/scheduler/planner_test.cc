@@ -93,6 +93,34 @@ TEST_F(PlannerTest, SequenceSlotsBoundAdmission) {
   EXPECT_THAT(f_.Plan().admit, ElementsAre(1, 2, 3, 4));
 }
 
+// One place of sixteen is left, and the tenant that runs fifteen is first in order.
+TEST(PlannerPlacesTest, LastPlacesAreForTenantsBelowTheirShare) {
+  SchedulerPolicy policy = kPolicy;
+  policy.max_sequences = 16;
+  for (const bool other_waits : {true, false}) {
+    for (const bool kept : {true, false}) {
+      policy.kept_places_share = kept ? 1.0 / 16 : 0;
+      PlannerFixture f(policy);
+      f.free = 100;
+      for (RequestId id = 1; id <= 15; ++id) f.Decode(id, 5, 1);
+      f.Wait({.id = 16});
+      f.Wait({.id = 17});
+      if (other_waits) f.Wait({.id = 18, .tenant = "other"});
+      EXPECT_THAT(f.Plan().admit, ElementsAre(kept && other_waits ? 18 : 16));
+    }
+  }
+}
+
+TEST(PlannerPlacesTest, TenantsThatAllWantMoreFillEveryPlace) {
+  SchedulerPolicy policy = kPolicy;
+  policy.max_sequences = 16;
+  PlannerFixture f(policy);
+  f.free = 100;
+  const TenantIndex other = f.Wait({.id = 20, .tenant = "other"});
+  for (RequestId id = 1; id <= 15; ++id) f.Decode(id, 5, 1).tenant = id <= 8 ? 0 : other;
+  EXPECT_THAT(f.Plan().admit, ElementsAre(20));
+}
+
 TEST(PlannerFcfsTest, HeadThatDoesNotFitStopsThoseBehind) {
   PlannerFixture f(PlainFcfs(kPolicy));
   f.free = 3;

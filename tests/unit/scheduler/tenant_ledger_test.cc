@@ -167,5 +167,19 @@ TEST(TenantLedgerTest, IdlingEarnsNothing) {
   EXPECT_LE(served[1] - served[0], 10) << "it was given what it had missed";
 }
 
+TEST(TenantLedgerTest, SharesAreOfThoseWhoAreActive) {
+  TenantLedger ledger(SchedulerPolicy{});
+  const TenantIndex a = ledger.Arrive("a", 1, kStandard);
+  EXPECT_EQ(ledger.share(a), 1);
+  const TenantIndex b = ledger.Arrive("b", 3, kStandard);
+  EXPECT_EQ(ledger.share(a), 0.25);
+  ledger.Arrive("a", 1, Priority::kBatch);
+  EXPECT_EQ(ledger.share(a), 0.25) << "in two classes it is one tenant";
+  ledger.Arrive("a", 9, kStandard);
+  EXPECT_EQ(ledger.share(a), 0.75) << "the last weight that was said counts";
+  ledger.Leave(b, kStandard);
+  EXPECT_EQ(ledger.share(a), 1);
+}
+
 }  // namespace
 }  // namespace lorad
