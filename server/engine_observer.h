@@ -19,6 +19,7 @@ struct StepReport {
   int sampled_tokens = 0;  // output tokens made in this step
   int adapters = 0;        // distinct, in this step
   int preemptions = 0;
+  int overtakes = 0;       // of waiting requests by others that were admitted
   int queried_tokens = 0;  // of prompts admitted in this step: that the prefix cache was asked for
   int cached_tokens = 0;   // and that it had
   int prefix_evictions = 0;  // pages
@@ -38,7 +39,9 @@ struct GaugeReport {
   // Bytes of pages that hold nothing: of keys and values, slots of running sequences that no token
   // has yet; of adapters, ends of images and of pages that no row fits in.
   uint64_t waste_kv_bytes = 0, waste_adapter_bytes = 0;
-  double tenant_spread = 0;  // see TenantLedger::spread, tokens
+  double tenant_spread = 0;     // see TenantLedger::spread, tokens
+  int pinned_requests = 0;      // that have been overtaken too often
+  bool adapter_drains = false;  // for one of them
   uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0, adapters_pinned = 0;
 };
 

@@ -31,6 +31,8 @@ GaugeReport Engine::Gauges() const {
           .waste_kv_bytes = unused_tokens * (page_bytes / page_tokens),
           .waste_adapter_bytes = (pages.adapter + pages.loading) * page_bytes - image_bytes_,
           .tenant_spread = ledger_.spread(),
+          .pinned_requests = plan_.pinned,
+          .adapter_drains = plan_.draining != 0,
           .adapters_loading = stats.loading,
           .adapters_resident = stats.resident,
           .adapters_in_use = stats.leased,

@@ -182,7 +182,10 @@ void Engine::Wait(std::unique_ptr<Sequence> s) {
 void Engine::Commit() {
   plan_report_ = {};
   page_copies_.clear();
-  for (const StepPlan::Overtaken& o : plan_.overtaken) queue_.Overtake(o.id, o.times, now_);
+  for (const StepPlan::Overtaken& o : plan_.overtaken) {
+    queue_.Overtake(o.id, o.times, now_);
+    plan_report_.overtakes += o.times;
+  }
   for (RequestId id : plan_.preempt) Preempt(id);
   for (RequestId id : plan_.admit) Admit(id);
   for (const StepPlan::Load& load : plan_.load) {

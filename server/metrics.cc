@@ -94,6 +94,9 @@ Metrics::Metrics()
       preemptions_(MakeCounter(*registry_, "lorad_preemptions_total",
                                "Running sequences that gave up their place; they go on from what "
                                "is left of their pages")),
+      overtakes_(MakeCounter(*registry_, "lorad_request_overtakes_total",
+                             "Waiting requests that could not run yet, for each that was "
+                             "admitted before one of them")),
       evictions_(MakeCounter(*registry_, "lorad_adapter_evictions_total",
                              "Idle adapters evicted from the pool")),
       prefix_queried_(MakeCounter(*registry_, "lorad_prefix_cache_queried_tokens_total",
@@ -130,6 +133,15 @@ Metrics::Metrics()
                                     "Distinct adapters that run in one step", kCountBuckets)),
       running_(MakeGauge(*registry_, "lorad_requests_running", "Requests in the batch")),
       waiting_(MakeGauge(*registry_, "lorad_requests_waiting", "Requests in the queue")),
+      pinned_requests_(MakeGauge(*registry_, "lorad_requests_pinned",
+                                 "Waiting requests that were overtaken so often or long that room "
+                                 "is made for them")),
+      adapter_drains_(MakeGauge(*registry_, "lorad_adapter_draining",
+                                "Whether an adapter in use is drained to make room for a pinned "
+                                "request: 1 or 0")),
+      tenant_spread_(MakeGauge(*registry_, "lorad_tenant_spread_tokens",
+                               "Greatest less least weighted service of the tenants with "
+                               "unfinished requests, in the class where that is most")),
       pages_free_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "free"}})),
       pages_kv_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv"}})),
       pages_kv_cached_(MakeGauge(*registry_, kPagesName, kPagesHelp, {{"use", "kv_cached"}})),
@@ -193,6 +205,7 @@ void Metrics::OnStep(const StepReport& report) {
   batch_adapters_.Observe(report.adapters);
   output_tokens_.Increment(report.sampled_tokens);
   preemptions_.Increment(report.preemptions);
+  overtakes_.Increment(report.overtakes);
   prefix_queried_.Increment(report.queried_tokens);
   prefix_hit_.Increment(report.cached_tokens);
   prefix_evicted_.Increment(report.prefix_evictions);
@@ -207,6 +220,9 @@ void Metrics::OnStep(const StepReport& report) {
 void Metrics::OnGauges(const GaugeReport& report) {
   running_.Set(report.running);
   waiting_.Set(report.waiting);
+  pinned_requests_.Set(report.pinned_requests);
+  adapter_drains_.Set(report.adapter_drains ? 1 : 0);
+  tenant_spread_.Set(report.tenant_spread);
   pages_free_.Set(report.pages_free);
   pages_kv_.Set(report.pages_kv);
   pages_kv_cached_.Set(report.pages_kv_cached);

@@ -72,6 +72,7 @@ class Metrics final : public EngineObserver {
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& output_tokens_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& overtakes_;
   prometheus::Counter& evictions_;
   prometheus::Counter& prefix_queried_;
   prometheus::Counter& prefix_hit_;
@@ -87,6 +88,9 @@ class Metrics final : public EngineObserver {
   prometheus::Histogram& batch_adapters_;
   prometheus::Gauge& running_;
   prometheus::Gauge& waiting_;
+  prometheus::Gauge& pinned_requests_;
+  prometheus::Gauge& adapter_drains_;
+  prometheus::Gauge& tenant_spread_;
   prometheus::Gauge& pages_free_;
   prometheus::Gauge& pages_kv_;
   prometheus::Gauge& pages_kv_cached_;

@@ -303,7 +303,7 @@ TEST(SmallPoolTest, EvictionsAndPreemptionsHappenAndChangeNoOutput) {
     request.mutable_sampling()->set_seed(i);
     requests.push_back(request);
   }
-  std::vector<Answer> roomy, tight;
+  std::vector<Answer> roomy;
   {
     DaemonProcess daemon;
     ASSERT_TRUE(daemon.StartWithDemo());
@@ -312,21 +312,27 @@ TEST(SmallPoolTest, EvictionsAndPreemptionsHappenAndChangeNoOutput) {
     EXPECT_EQ(daemon.Metrics().at("lorad_preemptions_total"), 0);
     EXPECT_EQ(daemon.Metrics().at("lorad_adapter_evictions_total"), 0);
   }
-  DaemonProcess daemon;
-  ASSERT_TRUE(daemon.StartWithDemo({"--pool-bytes", "2560KiB"}));
-  Client client({.address = daemon.address()});
-  tight = AskAll(&client, requests, 48);
-  for (size_t i = 0; i < requests.size(); ++i) {
-    ASSERT_TRUE(roomy[i].status.ok()) << roomy[i].status;
-    ASSERT_TRUE(tight[i].status.ok()) << tight[i].status;
-    EXPECT_TRUE(tight[i].SameOutput(roomy[i])) << tight[i].text << "\ninstead of\n"
-                                               << roomy[i].text;
+  for (const std::string admission : {"no-evict", "optimistic", "prompt-only"}) {
+    DaemonProcess daemon;
+    ASSERT_TRUE(daemon.StartWithDemo({"--pool-bytes", "2560KiB", "--admission", admission}));
+    Client client({.address = daemon.address()});
+    const std::vector<Answer> tight = AskAll(&client, requests, 48);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      ASSERT_TRUE(roomy[i].status.ok()) << roomy[i].status;
+      ASSERT_TRUE(tight[i].status.ok()) << tight[i].status;
+      EXPECT_TRUE(tight[i].SameOutput(roomy[i]))
+          << admission << ": " << tight[i].text << "\ninstead of\n"
+          << roomy[i].text;
+    }
+    const auto metrics = daemon.Metrics();
+    const double preemptions = metrics.at("lorad_preemptions_total");
+    EXPECT_TRUE(admission == "no-evict" ? preemptions == 0
+                                        : preemptions > 0 || admission == "optimistic")
+        << admission << ": " << preemptions;
+    EXPECT_GT(metrics.at("lorad_adapter_evictions_total"), 0) << admission;
+    EXPECT_GT(metrics.at("lorad_adapter_loads_total{outcome=\"ok\"}"), 8) << admission;
+    ExpectNothingLeft(&client, {demos.begin(), demos.end()});
   }
-  const auto metrics = daemon.Metrics();
-  EXPECT_GT(metrics.at("lorad_preemptions_total"), 0);
-  EXPECT_GT(metrics.at("lorad_adapter_evictions_total"), 0);
-  EXPECT_GT(metrics.at("lorad_adapter_loads_total{outcome=\"ok\"}"), 8);
-  ExpectNothingLeft(&client, {demos.begin(), demos.end()});
 }
 
 // ---- Restarts ----
