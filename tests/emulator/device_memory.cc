@@ -77,10 +77,10 @@ bool DeviceMemory::Free(void* memory) {
   return true;
 }
 
-bool DeviceMemory::Holds(const void* at, size_t bytes) const {
+bool LiesInOneBlock(const MemoryBlocks& blocks, const void* at, size_t bytes) {
   const auto* const byte = static_cast<const std::byte*>(at);
-  auto block = blocks_.upper_bound(byte);
-  if (block == blocks_.begin()) return false;
+  auto block = blocks.upper_bound(byte);
+  if (block == blocks.begin()) return false;
   --block;
   const auto offset = static_cast<size_t>(byte - block->first);
   return offset <= block->second && bytes <= block->second - offset;

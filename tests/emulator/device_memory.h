@@ -10,6 +10,11 @@
 
 namespace lorad::emulator {
 
+// Blocks of memory by their begins, with their bytes.
+using MemoryBlocks = std::map<const std::byte*, size_t>;
+// Whether [at, at + bytes) lies in one of them.
+bool LiesInOneBlock(const MemoryBlocks& blocks, const void* at, size_t bytes);
+
 class DeviceMemory {
  public:
   explicit DeviceMemory(size_t limit);  // bytes of all blocks together
@@ -20,7 +25,7 @@ class DeviceMemory {
   void* Allocate(size_t bytes);  // zeroed, 256-byte aligned; null: no memory left
   bool Free(void* memory);       // false: no block starts there
   // Whether [at, at + bytes) lies in one block.
-  bool Holds(const void* at, size_t bytes) const;
+  bool Holds(const void* at, size_t bytes) const { return LiesInOneBlock(blocks_, at, bytes); }
   size_t used() const { return used_; }
   size_t blocks() const { return blocks_.size(); }
 
@@ -36,7 +41,7 @@ class DeviceMemory {
   size_t taken_ = 0;  // of the addresses, from base_
   size_t used_ = 0;
   bool open_ = false;
-  std::map<const std::byte*, size_t> blocks_;
+  MemoryBlocks blocks_;
 };
 
 }  // namespace lorad::emulator

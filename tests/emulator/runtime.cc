@@ -49,17 +49,12 @@ class PinnedMemory {
   // Whether [at, at + bytes) lies in one block.
   bool Holds(const void* at, size_t bytes) {
     const std::lock_guard lock(mutex_);
-    const auto* const byte = static_cast<const std::byte*>(at);
-    auto block = blocks_.upper_bound(byte);
-    if (block == blocks_.begin()) return false;
-    --block;
-    const auto offset = static_cast<size_t>(byte - block->first);
-    return offset <= block->second && bytes <= block->second - offset;
+    return LiesInOneBlock(blocks_, at, bytes);
   }
 
  private:
   std::mutex mutex_;
-  std::map<const std::byte*, size_t> blocks_;
+  MemoryBlocks blocks_;
 };
 PinnedMemory& Pinned() {
   static auto* const pinned = new PinnedMemory;  // outlives every runtime
