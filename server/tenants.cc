@@ -11,6 +11,7 @@
 #include "memory/base/error_detail.h"
 #include "memory/base/status_macros.h"
 #include "memory/stored_version.h"
+#include "scheduler/tenant_ledger.h"
 #include "server/adapter_name.h"
 
 namespace lorad {
@@ -35,10 +36,10 @@ absl::StatusOr<double> ParseWeight(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   // Written so that NaN is refused too.
-  const bool within = value >= kLeastWeight && value <= kGreatestWeight;
+  const bool within = value >= kMinTenantWeight && value <= kMaxTenantWeight;
   if (error != std::errc() || end != text.data() + text.size() || !within) {
-    return absl::InvalidArgumentError(
-        fmt::format("weight \"{}\" is no number in [{}, {}]", text, kLeastWeight, kGreatestWeight));
+    return absl::InvalidArgumentError(fmt::format("weight \"{}\" is no number in [{}, {}]", text,
+                                                  kMinTenantWeight, kMaxTenantWeight));
   }
   return value;
 }

@@ -23,8 +23,6 @@ inline constexpr char kTenantMetadata[] = "x-lorad-tenant";
 // INVALID_TENANT if there are several or it is no tenant's name.
 absl::StatusOr<std::string> TenantOfMetadata(std::span<const std::string_view> values);
 
-inline constexpr double kLeastWeight = 0.01, kGreatestWeight = 1000;
-
 // What a tenant may have.
 struct TenantLimits {
   int64_t max_adapters = 0;     // stored; 0: no limit
