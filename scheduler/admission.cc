@@ -1,7 +1,9 @@
 #include "scheduler/admission.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -46,13 +48,16 @@ class PromptPlanner {
   void CountRunning();
   void ShareWithLowerClasses(std::span<const RunningView* const> prompts);
   // Tokens that a candidate of this level may have.
-  int TokensFor(int level, int wanted) const;
+  int TokensFor(int level, TenantIndex tenant, int wanted) const;
   void GiveTokens(const PolicyOrder::Candidate& c, TenantIndex tenant, Priority priority,
                   int tokens, int cached);
   void Continue(const PolicyOrder::Candidate& c);
 
-  // The places that are left are for others: its tenant has its share of them.
-  bool HasItsPlaces(const WaitingRequest& w) const;
+  // Places that the tenant would have to take to run its share.
+  double PlacesLacking(TenantIndex tenant) const;
+  // Places that are left for it: the last ones are for tenants below their share.
+  int PlacesFor(const WaitingRequest& w) const;
+  void TakePlace(TenantIndex tenant, Priority priority);
   void Consider(const PolicyOrder::Candidate& c);
   Need NeedOf(const WaitingRequest& w) const;
   bool Fits(const Need& need) const;
@@ -75,7 +80,8 @@ class PromptPlanner {
   PolicyOrder* order_ = nullptr;
   MemoryForecast forecast_;
   AdaptersInStep adapters_;
-  absl::flat_hash_map<TenantIndex, int> places_;  // that its sequences have
+  absl::flat_hash_map<TenantIndex, int> places_;    // that its sequences have
+  std::array<int, kPriorities> places_of_class_{};  // the same
   int64_t not_returned_ = 0;  // pages that are counted to come back and will not
   int64_t kept_pages_ = 0;
   int seen_ready_ = 0, seen_cold_ = 0;  // that were not admitted
@@ -113,27 +119,26 @@ void PromptPlanner::ShareWithLowerClasses(std::span<const RunningView* const> pr
     return std::max(1, static_cast<int>(std::floor(share * of + 1e-9)));
   };
   urgent_.tokens = std::min(d_.tokens, part(d_.tokens));
-  urgent_.sequences = part(d_.policy.max_sequences);
-  for (const RunningView& r : d_.view.running) {
-    urgent_.sequences -= ClassOf(r.priority, d_.policy) == Priority::kInteractive ? 1 : 0;
-  }
+  urgent_.sequences = part(d_.budget.sequences) - places_of_class_[0];
 }
 
-int PromptPlanner::TokensFor(int level, int wanted) const {
-  const int budget = level == 0 ? std::min(d_.tokens, urgent_.tokens) : d_.tokens;
+int PromptPlanner::TokensFor(int level, TenantIndex tenant, int wanted) const {
+  int budget = d_.tokens;
+  if (!d_.policy.fair_tenants || PlacesLacking(tenant) <= 0) budget -= d_.burst_tokens;
+  if (level == 0) budget = std::min(budget, urgent_.tokens);
   return std::min({wanted, d_.policy.max_chunk_tokens, budget});
 }
 
 void PromptPlanner::GiveTokens(const PolicyOrder::Candidate& c, TenantIndex tenant,
                                Priority priority, int tokens, int cached) {
-  d_.tokens -= tokens;
+  d_.TakeTokens(tokens);
   if (c.level == 0) urgent_.tokens -= tokens;
   order_->Charge(tenant, priority, {.input = tokens, .cached = cached});
 }
 
 void PromptPlanner::Continue(const PolicyOrder::Candidate& c) {
   const RunningView& r = *c.running;
-  const int tokens = TokensFor(c.level, r.known_tokens - r.computed_tokens);
+  const int tokens = TokensFor(c.level, r.tenant, r.known_tokens - r.computed_tokens);
   if (tokens <= 0) return;
   // Pages of a whole prompt are taken at admission, so a chunk rarely needs any.
   const uint32_t missing = MissingPages(r, tokens, d_.policy.page_tokens);
@@ -148,7 +153,7 @@ void PromptPlanner::CountRunning() {
   for (const RunningView& r : d_.view.running) {
     if (Contains(d_.plan.preempt, r.id)) continue;
     adapters_.Use(r.adapter, r.adapter_bytes, r.left_tokens);
-    ++places_[r.tenant];
+    TakePlace(r.tenant, r.priority);
     MemoryForecast::Demand demand{.tokens = r.known_tokens,
                                   .left = d_.Expected(r.left_tokens, r.preemptions),
                                   .held = static_cast<uint32_t>(r.held_pages),
@@ -226,17 +231,40 @@ bool PromptPlanner::Fits(const Need& need) const {
          need.in_all <= reserved_->spare;
 }
 
-bool PromptPlanner::HasItsPlaces(const WaitingRequest& w) const {
-  const int all = d_.policy.max_sequences;
-  if (!d_.policy.fair_tenants || d_.sequences > d_.policy.kept_places_share * all) return false;
-  const auto has = places_.find(w.tenant);
-  return has != places_.end() && has->second >= d_.view.tenants->share(w.tenant) * all;
+void PromptPlanner::TakePlace(TenantIndex tenant, Priority priority) {
+  ++places_[tenant];
+  ++places_of_class_[static_cast<size_t>(ClassOf(priority, d_.policy))];
+}
+
+double PromptPlanner::PlacesLacking(TenantIndex tenant) const {
+  const auto has = places_.find(tenant);
+  return d_.view.tenants->share(tenant) * d_.budget.sequences -
+         (has == places_.end() ? 0 : has->second);
+}
+
+int PromptPlanner::PlacesFor(const WaitingRequest& w) const {
+  const int all = d_.budget.sequences;
+  const auto end =
+      places_of_class_.begin() + static_cast<ptrdiff_t>(ClassOf(w.priority, d_.policy)) + 1;
+  const int places =
+      std::min(d_.sequences, all - std::accumulate(places_of_class_.begin(), end, 0));
+  if (!d_.policy.fair_tenants) return places;
+  const double lacking = PlacesLacking(w.tenant);
+  if (lacking <= 0) return places - static_cast<int>(d_.policy.kept_places_share * all);
+  // A tuned budget moves from step to step, and those who together have no more than all of it need
+  // not notice.
+  return lacking >= 1 ? d_.sequences : places;
 }
 
 void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
   const WaitingRequest& w = *c.waiting;
-  if (d_.sequences > 0 && HasItsPlaces(w)) return order_->StopReadyOf(w.tenant);
-  if (d_.sequences == 0 || d_.tokens == 0) {
+  const int places = PlacesFor(w);
+  const bool has_tokens = TokensFor(c.level, w.tenant, 1) > 0;
+  // What is left may be for others.
+  if ((places <= 0 && d_.sequences > 0) || (!has_tokens && d_.tokens > 0)) {
+    return order_->StopReadyOf(w.tenant, w.priority);
+  }
+  if (places <= 0 || !has_tokens) {
     if (++seen_ready_ > d_.policy.kept_requests) return order_->StopReady();
     return Keep(w);
   }
@@ -257,13 +285,13 @@ void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   const WaitingRequest& w = *c.waiting;
   d_.pages -= need.now;
   d_.sequences -= 1;
-  ++places_[w.tenant];
+  TakePlace(w.tenant, w.priority);
   if (c.level == 0) urgent_.sequences -= 1;
   not_returned_ += need.prefix.sole_pages;
   forecast_.Add(need.demand);
   adapters_.Use(w.adapter, w.adapter_bytes, w.left_tokens);
   if (reserved_.has_value() && need.steps > reserved_->steps) reserved_->spare -= need.in_all;
-  const int tokens = TokensFor(c.level, w.known_tokens - need.prefix.tokens);
+  const int tokens = TokensFor(c.level, w.tenant, w.known_tokens - need.prefix.tokens);
   d_.plan.admit.push_back(w.id);
   d_.plan.run.push_back({w.id, tokens, need.new_pages});
   GiveTokens(c, w.tenant, w.priority, tokens, need.prefix.tokens);

@@ -32,7 +32,7 @@ double PromptSeconds(const ServiceState& s, double tokens, double decoding) {
   const double room = std::max(1.0, s.max_step_tokens - decoding);
   const double chunk = std::min<double>(room, s.max_chunk_tokens);
   const double steps = std::max(1.0, std::ceil(tokens / chunk));
-  return steps * s.cost.Seconds(decoding) + tokens * s.cost.row;
+  return steps * s.cost.Seconds(0, decoding) + tokens * s.cost.prompt_row;
 }
 
 double OutputSeconds(const Work& work, double step) {
@@ -48,15 +48,16 @@ Forecast Predict(const ServiceState& s, const Queued& ahead, const Work& work) {
   const double room = std::max(1, s.max_step_tokens - s.decoding);
   const double steps = std::max(tokens_ahead / room, StepsUntilRoom(s, ahead, work));
 
-  const double decode = s.cost.Seconds(s.decoding + 1);
+  const double decode = s.cost.Seconds(0, s.decoding + 1);
   const double step = ahead.requests > 0 ? std::max(decode, s.recent_step) : decode;
 
   Forecast forecast;
-  forecast.turn = steps * s.cost.Seconds(s.decoding) + tokens_ahead * s.cost.row;
+  forecast.turn = steps * s.cost.Seconds(0, s.decoding) + tokens_ahead * s.cost.prompt_row;
   forecast.first_token = std::max(forecast.turn, load) + PromptSeconds(s, own_tokens, s.decoding);
   forecast.completion = forecast.first_token + OutputSeconds(work, step);
   forecast.alone.first_token = load + PromptSeconds(s, own_tokens, 0);
-  forecast.alone.completion = forecast.alone.first_token + OutputSeconds(work, s.cost.Seconds(1));
+  forecast.alone.completion =
+      forecast.alone.first_token + OutputSeconds(work, s.cost.Seconds(0, 1));
   return forecast;
 }
 

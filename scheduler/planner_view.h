@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "memory/base/clock.h"
+#include "scheduler/step_rates.h"
 #include "scheduler/tenant_ledger.h"
 #include "scheduler/waiting_queue.h"
 #include "scheduler/waiting_request.h"
@@ -58,7 +60,9 @@ struct PlannerView {
   uint32_t free_pages = 0;
   uint32_t evictable_pages = 0;  // held by idle adapters or only by the prefix cache
   int adapter_loads_in_flight = 0;
-  double output_share = 1;  // AdmissionMode::kOptimistic: see OutputShare
+  double output_share = 1;            // AdmissionMode::kOptimistic: see OutputShare
+  double recent_step_s = 0;           // what a step took of late
+  std::optional<StepCost> step_cost;  // once it is known well enough to tune steps by
 };
 
 }  // namespace lorad

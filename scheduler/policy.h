@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "memory/base/clock.h"
+#include "scheduler/objective.h"
 
 namespace lorad {
 
@@ -31,6 +32,10 @@ struct SchedulerPolicy {
   // Of the distinct adapters of the running sequences: what a decode step reads beside the base
   // weights, and so what adapters cost. One adapter alone is never too large. 0: no bound.
   uint64_t max_adapter_bytes = 0;
+  // What classes should see. Where a class that runs has an objective between tokens, steps are
+  // made shorter for it (scheduler/step_budget.h). False: they are not.
+  Objectives objectives;
+  bool tune_steps = true;
 
   // Fairness between tenants (scheduler/tenant_ledger.h). Prices are per token of a tenant of
   // weight 1; an output token costs a step of its own, a known one next to nothing.
@@ -83,8 +88,9 @@ struct SchedulerPolicy {
   int max_preemptions = 3;  // of one request; then others give way while there are any
 };
 
-// The same budgets, and none of the rules: first come, first served.
+// The same budgets and objectives, and none of the rules: first come, first served.
 constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
+  policy.tune_steps = false;
   policy.fair_tenants = false;
   policy.kept_places_share = 0;
   policy.priorities = false;

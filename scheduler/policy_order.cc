@@ -90,7 +90,7 @@ bool PolicyOrder::Next(Candidate* candidate) {
       PushRow(std::next(head.in_rows), view_.waiting->rows(head.row->priority, ready),
               static_cast<int>(head.row->priority));
     }
-    if (ready && stopped_.contains(head.row->tenant)) continue;
+    if (ready && stopped_.contains(AccountKey{head.row->tenant, head.row->priority})) continue;
     if (std::exchange(head.opens_lane, false)) PushLane(head, std::next(head.lane));
     const TenantIndex tenant = head.row != nullptr ? head.row->tenant : head.running->tenant;
     const Priority its =

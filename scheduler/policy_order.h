@@ -45,8 +45,10 @@ class PolicyOrder {
   // Of the most urgent level, those who wait, or all, come after all others from now on.
   void PutUrgentWaitingLast() { waiting_last_ = true; }
   void PutUrgentLast() { waiting_last_ = running_last_ = true; }
-  // No more waiting ones of this tenant that could run.
-  void StopReadyOf(TenantIndex tenant) { stopped_.insert(tenant); }
+  // No more waiting ones of this tenant and class that could run.
+  void StopReadyOf(TenantIndex tenant, Priority priority) {
+    stopped_.insert({tenant, ClassOf(priority, policy_)});
+  }
   void StopReady() { stop_ready_ = true; }  // no more waiting ones that could run
   void StopCold() { stop_cold_ = true; }
 
@@ -82,7 +84,7 @@ class PolicyOrder {
   const SchedulerPolicy& policy_;
   std::priority_queue<Head, std::vector<Head>, After> heads_;
   absl::flat_hash_map<AccountKey, uint64_t> charged_;
-  absl::flat_hash_set<TenantIndex> stopped_;
+  absl::flat_hash_set<AccountKey> stopped_;
   bool waiting_last_ = false;
   bool running_last_ = false;
   bool stop_ready_ = false;

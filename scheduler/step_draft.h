@@ -7,6 +7,7 @@
 
 #include "scheduler/planner_view.h"
 #include "scheduler/policy.h"
+#include "scheduler/step_budget.h"
 #include "scheduler/step_plan.h"
 
 namespace lorad {
@@ -22,6 +23,7 @@ struct StepDraft {
       : view(view_in),
         policy(policy_in),
         plan(*plan_in),
+        budget(BudgetOf(view, policy)),
         tokens(policy.max_step_tokens),
         sequences(std::max(0, policy.max_sequences - static_cast<int>(view.running.size()))),
         loads(std::max(0, policy.max_adapter_loads - view.adapter_loads_in_flight)),
@@ -30,7 +32,9 @@ struct StepDraft {
   const PlannerView& view;
   const SchedulerPolicy& policy;
   StepPlan& plan;
+  const StepBudget budget;
   int tokens;
+  int burst_tokens = 0;  // of them: see StepBudget
   int sequences;
   int loads;
   uint32_t pages;  // free or evictable
@@ -39,6 +43,16 @@ struct StepDraft {
     pages -= new_pages;
     tokens -= step_tokens;
     plan.run.push_back({r.id, step_tokens, new_pages});
+  }
+  // Decode has what it needs: what is left is for prompts.
+  void LeaveToPrompts() {
+    const int normal = std::min(tokens, budget.prompt_tokens);
+    burst_tokens = std::min(tokens - normal, budget.burst_tokens);
+    tokens = normal + burst_tokens;
+  }
+  void TakeTokens(int taken) {
+    tokens -= taken;
+    burst_tokens = std::min(burst_tokens, tokens);
   }
   // Steps that a sequence which may go on for `left` more is counted to go on.
   int Expected(int left, int preemptions) const {

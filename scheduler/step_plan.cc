@@ -3,6 +3,7 @@
 namespace lorad {
 
 void StepPlan::Clear() {
+  budget = {};
   preempt.clear();
   admit.clear();
   load.clear();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "scheduler/step_budget.h"
 #include "scheduler/waiting_request.h"
 
 namespace lorad {
@@ -26,6 +27,7 @@ struct StepPlan {
     int times = 0;
     bool operator==(const Overtaken&) const = default;
   };
+  StepBudget budget;  // what it was made with
   std::vector<RequestId> preempt;
   std::vector<RequestId> admit;  // each is also in `run`
   std::vector<Load> load;

@@ -22,15 +22,19 @@ void StepRates::Means::Add(double new_x, double new_y) {
 void StepRates::AddStep(int prefill_tokens, int decode_tokens, double seconds, TimePoint now) {
   const int rows = prefill_tokens + decode_tokens;
   if (rows == 0) return;
-  const bool prefill = prefill_tokens >= decode_tokens;
-  Means& means = prefill ? prefill_ : decode_;
-  if (means.count >= kFewestSteps) {
-    const double expected = cost().Seconds(rows);
+  if (fit_.steps() >= kFewestSteps) {
+    const double expected = cost().Seconds(prefill_tokens, decode_tokens);
     if (expected > 0) seconds = std::min(seconds, kMostSurprise * expected);
   }
-  means.Add(rows, seconds);
+  fit_.Add(prefill_tokens, decode_tokens, seconds);
+  pace_.Add(fit_.cost().Seconds(prefill_tokens, decode_tokens), seconds);
   recent_.Add(rows, seconds);
-  if (prefill) last_prefill_ = now;
+  if (prefill_tokens < decode_tokens) {
+    ++decodes_;
+  } else {
+    ++prefills_;
+    last_prefill_ = now;
+  }
 }
 
 void StepRates::AddPrompts(int tokens, int cached_tokens) {
@@ -48,12 +52,17 @@ void StepRates::NoteLoad(TimePoint now) {
 }
 
 StepCost StepRates::cost() const {
-  const Means& more = prefill_.count > 0 ? prefill_ : decode_;
-  if (more.count == 0) return {};
-  const double whole = more.y / more.x;  // if the base were nothing
-  if (decode_.count == 0 || decode_.x >= more.x) return {.base = 0, .row = whole};
-  const double row = std::clamp((more.y - decode_.y) / (more.x - decode_.x), 0.0, whole);
-  return {.base = more.y - row * more.x, .row = row};
+  const double pace = pace_.ratio();
+  StepCost cost = fit_.cost();
+  cost.base *= pace;
+  cost.prompt_row *= pace;
+  cost.decode_row *= pace;
+  return cost;
+}
+
+std::optional<StepCost> StepRates::Fitted() const {
+  if (prefills_ < kFewestSteps || decodes_ < kFewestSteps) return std::nullopt;
+  return fit_.cost();
 }
 
 }  // namespace lorad

@@ -1,10 +1,6 @@
-// StepRates: what steps cost here, learnt from those that were run. A step costs so much whatever
-// is in it (weights are read once) and so much for each row, a prompt token or a decoding sequence:
-// that is one line, through the mean step that mostly computes prompts and the mean step that
-// mostly decodes. Recent steps count most.
-//
-// It also learns which share of prompts must be computed (the prefix cache has the rest) and which
-// share of the output that they may make requests do make.
+// StepRates: what work costs here, learnt from what was done. Recent steps count most. Beside the
+// cost of steps (scheduler/step_cost.h) it learns which share of prompts must be computed (the
+// prefix cache has the rest) and which share of the output that they may make requests do make.
 //
 // At the start it overestimates: all of a step's time is its rows', prompts are computed whole,
 // outputs are as long as they may be. Nobody may be refused for what it says until it is
@@ -13,17 +9,12 @@
 // A value, without clock: who runs steps tells it. Thread: the owner's.
 #pragma once
 
+#include <optional>
+
 #include "memory/base/clock.h"
+#include "scheduler/step_cost.h"
 
 namespace lorad {
-
-// Of a step, in seconds.
-struct StepCost {
-  double base = 0;
-  double row = 0;
-  double Seconds(double rows) const { return base + rows * row; }
-  bool operator==(const StepCost&) const = default;
-};
 
 class StepRates {
  public:
@@ -44,11 +35,16 @@ class StepRates {
   // An adapter's load ended. What it cost is the adapter cache's to know.
   void NoteLoad(TimePoint now);
 
+  // As of late: the fit knows many steps and follows slowly, so it is scaled by what the last ones
+  // took of what it says.
   StepCost cost() const;
+  // As the fit says, so that what is tuned by it does not swing; once prompts and decode were both
+  // seen often enough.
+  std::optional<StepCost> Fitted() const;
   // A step's seconds of late, whatever was in it.
   double recent_step() const { return recent_.y; }
   bool Trusted(TimePoint now) const {
-    return prefill_.count >= kFewestSteps && now - last_prefill_ <= kFresh;
+    return prefills_ >= kFewestSteps && now - last_prefill_ <= kFresh;
   }
   // Loads are measured apart: who refuses all that need one sees no more of them.
   bool LoadsTrusted(TimePoint now) const { return loads_ > 0 && now - last_load_ <= kFresh; }
@@ -63,10 +59,12 @@ class StepRates {
     void Add(double new_x, double new_y);
     double ratio() const { return count == 0 || x <= 0 ? 1 : y / x; }
   };
-  Means prefill_, decode_;  // rows, seconds
-  Means recent_;            // rows, seconds; of all steps
-  Means computed_;          // prompt tokens, of them computed
-  Means output_;            // allowed, made
+  StepCostFit fit_;
+  Means pace_;                      // seconds that the fit said, seconds
+  int prefills_ = 0, decodes_ = 0;  // steps that mostly are this or that
+  Means recent_;                    // rows, seconds; of all steps
+  Means computed_;                  // prompt tokens, of them computed
+  Means output_;                    // allowed, made
   TimePoint last_prefill_;
   int loads_ = 0;
   TimePoint last_load_;

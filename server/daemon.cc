@@ -188,8 +188,8 @@ void Daemon::Parts::MakeEngine() {
   options.max_waiting = config.max_waiting;
   options.max_waiting_tokens = config.max_waiting_tokens;
   options.max_waiting_bytes = config.max_waiting_bytes;
-  options.objectives = config.ClassObjectives();
-  metrics.SetObjectives(options.objectives);
+  options.policy.objectives = config.ClassObjectives();
+  metrics.SetObjectives(options.policy.objectives);
   options.slow_reader_timeout = ToDuration(config.slow_reader_timeout_s);
   options.adapter_wait_timeout = ToDuration(config.adapter_wait_timeout_s);
   options.share_base_prefixes = config.share_base_prefixes;

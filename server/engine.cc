@@ -33,7 +33,7 @@ Engine::Engine(Parts parts, EngineOptions options)
       gate_({.requests = options_.max_waiting,
              .prompt_tokens = options_.max_waiting_tokens,
              .bytes = options_.max_waiting_bytes},
-            options_.objectives) {
+            options_.policy.objectives) {
   LORAD_CHECK(parts_.executor != nullptr && parts_.clock != nullptr);
   LORAD_CHECK(options_.max_model_len > 0 && options_.vocab_size > 0);
   if (options_.validate_books) pool_.pages().NoteFreed();

@@ -55,7 +55,6 @@ struct EngineOptions {
   int max_waiting = 1024;  // requests in the queue
   int64_t max_waiting_tokens = std::numeric_limits<int64_t>::max();   // of their prompts
   uint64_t max_waiting_bytes = std::numeric_limits<uint64_t>::max();  // of memory
-  Objectives objectives;
   Duration slow_reader_timeout =
       std::chrono::seconds(60);  // a paused request is aborted after this
   // A request that has not been admitted ends if its adapter is not resident after this.

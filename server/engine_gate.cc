@@ -33,7 +33,7 @@ ServiceState Engine::TakeServiceState() const {
                      .trusted = rates_.Trusted(now_),
                      .max_step_tokens = options_.policy.max_step_tokens,
                      .max_chunk_tokens = options_.policy.max_chunk_tokens,
-                     .max_sequences = options_.policy.max_sequences,
+                     .max_sequences = plan_.budget.sequences,
                      .page_tokens = options_.policy.page_tokens,
                      .running = static_cast<int>(running_.size()),
                      .available_pages = static_cast<double>(pool_.available_pages()),
@@ -54,6 +54,8 @@ ServiceState Engine::TakeServiceState() const {
     outputs += std::max(1.0, output);
     pages += static_cast<double>(s->pages.size());
   }
+  state.max_step_tokens =
+      std::min(state.max_step_tokens, state.decoding + plan_.budget.prompt_tokens);
   state.output_tokens_left = outputs / state.running;
   state.pages_per_sequence = pages / state.running;
   return state;

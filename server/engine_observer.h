@@ -6,6 +6,7 @@
 #include <span>
 
 #include "memory/base/clock.h"
+#include "scheduler/step_budget.h"
 #include "server/request.h"
 
 namespace lorad {
@@ -42,6 +43,7 @@ struct GaugeReport {
   double tenant_spread = 0;     // see TenantLedger::spread, tokens
   int pinned_requests = 0;      // that have been overtaken too often
   bool adapter_drains = false;  // for one of them
+  StepBudget budget;            // of the step that was planned last
   uint32_t adapters_loading = 0, adapters_resident = 0, adapters_in_use = 0, adapters_pinned = 0;
 };
 

@@ -33,6 +33,7 @@ GaugeReport Engine::Gauges() const {
           .tenant_spread = ledger_.spread(),
           .pinned_requests = plan_.pinned,
           .adapter_drains = plan_.draining != 0,
+          .budget = plan_.budget,
           .adapters_loading = stats.loading,
           .adapters_resident = stats.resident,
           .adapters_in_use = stats.leased,

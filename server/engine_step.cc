@@ -158,7 +158,9 @@ void Engine::MakePlan() {
                          .free_pages = free,
                          .evictable_pages = available - free,
                          .adapter_loads_in_flight = static_cast<int>(load_started_.size()),
-                         .output_share = output_share_.share()};
+                         .output_share = output_share_.share(),
+                         .recent_step_s = rates_.recent_step(),
+                         .step_cost = rates_.Fitted()};
   PlanStep(view, options_.policy, &plan_);
 }
 

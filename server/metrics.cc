@@ -139,6 +139,12 @@ Metrics::Metrics()
       adapter_drains_(MakeGauge(*registry_, "lorad_adapter_draining",
                                 "Whether an adapter in use is drained to make room for a pinned "
                                 "request: 1 or 0")),
+      budget_prompt_tokens_(MakeGauge(*registry_, "lorad_step_budget_prompt_tokens",
+                                      "Prompt tokens that a step may hold now: less than "
+                                      "configured where an objective between tokens asks for it")),
+      budget_sequences_(MakeGauge(*registry_, "lorad_step_budget_sequences",
+                                  "Sequences that may run now: less than configured where an "
+                                  "objective between tokens asks for it")),
       tenant_spread_(MakeGauge(*registry_, "lorad_tenant_spread_tokens",
                                "Greatest less least weighted service of the tenants with "
                                "unfinished requests, in the class where that is most")),
@@ -222,6 +228,8 @@ void Metrics::OnGauges(const GaugeReport& report) {
   waiting_.Set(report.waiting);
   pinned_requests_.Set(report.pinned_requests);
   adapter_drains_.Set(report.adapter_drains ? 1 : 0);
+  budget_prompt_tokens_.Set(report.budget.prompt_tokens);
+  budget_sequences_.Set(report.budget.sequences);
   tenant_spread_.Set(report.tenant_spread);
   pages_free_.Set(report.pages_free);
   pages_kv_.Set(report.pages_kv);

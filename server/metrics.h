@@ -90,6 +90,8 @@ class Metrics final : public EngineObserver {
   prometheus::Gauge& waiting_;
   prometheus::Gauge& pinned_requests_;
   prometheus::Gauge& adapter_drains_;
+  prometheus::Gauge& budget_prompt_tokens_;
+  prometheus::Gauge& budget_sequences_;
   prometheus::Gauge& tenant_spread_;
   prometheus::Gauge& pages_free_;
   prometheus::Gauge& pages_kv_;

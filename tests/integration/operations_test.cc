@@ -63,6 +63,8 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_requests_pinned", "gauge"},
       {"lorad_request_overtakes_total", "counter"},
       {"lorad_adapter_draining", "gauge"},
+      {"lorad_step_budget_prompt_tokens", "gauge"},
+      {"lorad_step_budget_sequences", "gauge"},
       {"lorad_tenant_spread_tokens", "gauge"},
       {"lorad_pool_pages", "gauge"},
       {"lorad_pool_pages_pinned", "gauge"},

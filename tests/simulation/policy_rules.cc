@@ -7,6 +7,8 @@ namespace lorad::sim {
 
 std::vector<PolicyRule> PolicyRules() {
   return {
+      {"tuning", "steps are shorter where tokens would come further apart than the objective says",
+       [](SchedulerPolicy* p) { p->tune_steps = false; }},
       {"fairness", "tenants by what they have had",
        [](SchedulerPolicy* p) { p->fair_tenants = false; }},
       {"priorities", "classes by urgency", [](SchedulerPolicy* p) { p->priorities = false; }},

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <random>
 
+#include "tests/simulation/engine_objective.h"
 #include "tests/simulation/policy_rules.h"
-#include "tests/simulation/refuse_late.h"
 
 namespace lorad::sim {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "tests/simulation/engine_objective.h"
 #include "tests/simulation/policy_rules.h"
-#include "tests/simulation/refuse_late.h"
 #include "tests/simulation/simulation.h"
 #include "tests/simulation/summary.h"
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "tests/simulation/engine_objective.h"
 #include "tests/simulation/evidence/evidence.h"
-#include "tests/simulation/refuse_late.h"
 
 namespace lorad::sim {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "absl/strings/str_join.h"
 #include "memory/base/status_macros.h"
+#include "tests/simulation/engine_objective.h"
 #include "tests/simulation/policy_rules.h"
-#include "tests/simulation/refuse_late.h"
 #include "tests/simulation/replay.h"
 
 namespace lorad::sim {
@@ -161,8 +161,10 @@ void AddObjectiveFlags(CLI::App* app, Setup* s) {
   app->add_option("--ttft", s->objective.ttft_s,
                   "Objective: the first token in so many seconds [6, S-LoRA's]")
       ->group("Objective");
-  app->add_option("--gap", s->objective.gap_s,
-                  "Objective: the others so far apart on average, seconds [any]")
+  app->add_option(
+         "--gap", s->objective.gap_s,
+         "Objective: the others so far apart on average, seconds; servers make steps shorter "
+         "for it, as by the daemon's --objective CLASS,itl=TIME [any]")
       ->group("Objective");
   app->add_flag("--refuse", s->refuse,
                 "Servers refuse at once who would miss --ttft, as the daemon does with an "
@@ -183,6 +185,7 @@ absl::StatusOr<Prepared> Prepare(const Setup& setup) {
   server.engine.policy.reserve_pages = server.pages / 100;
   for (const std::string& rule : setup.without) SwitchOff(rule, &server.engine.policy);
   server.engine.max_waiting = setup.max_waiting;
+  SetObjective(setup.objective, &server.engine);
   if (setup.refuse) RefuseLate(setup.objective, &server.engine);
   server.ranks = setup.ranks;
   server.warm = setup.warm;

@@ -10,7 +10,7 @@ namespace {
 
 // 10 ms a step and 0.1 ms a row; 100 rows a step, 50 of one prompt.
 ServiceState Idle() {
-  return {.cost = {.base = 0.010, .row = 0.0001},
+  return {.cost = {.base = 0.010, .prompt_row = 0.0001, .decode_row = 0.0001},
           .trusted = true,
           .max_step_tokens = 100,
           .max_chunk_tokens = 50,
@@ -143,7 +143,8 @@ TEST(PredictTest, IsMonotone) {
   };
   const std::vector<std::pair<const char*, std::function<void(Case*)>>> more = {
       {"base", [&](Case* c) { c->s.cost.base += any(0.1); }},
-      {"row", [&](Case* c) { c->s.cost.row += any(0.01); }},
+      {"prompt row", [&](Case* c) { c->s.cost.prompt_row += any(0.01); }},
+      {"decode row", [&](Case* c) { c->s.cost.decode_row += any(0.01); }},
       {"decoding", [&](Case* c) { c->s.decoding += c->s.decoding < c->s.running ? 1 : 0; }},
       {"prompts that run", [&](Case* c) { c->s.prompt_tokens_left[upto(2)] += any(5000); }},
       {"outputs", [&](Case* c) { c->s.output_tokens_left += any(100); }},

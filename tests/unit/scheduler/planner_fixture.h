@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -77,7 +78,9 @@ struct PlannerFixture final : PlannerFacts {
               .facts = this,
               .free_pages = free,
               .evictable_pages = evictable,
-              .adapter_loads_in_flight = loads},
+              .adapter_loads_in_flight = loads,
+              .recent_step_s = recent_step_s,
+              .step_cost = step_cost},
              policy, &plan);
     return plan;
   }
@@ -98,6 +101,8 @@ struct PlannerFixture final : PlannerFacts {
   uint32_t free = 0;
   uint32_t evictable = 0;
   int loads = 0;
+  double recent_step_s = 0;
+  std::optional<StepCost> step_cost;
 };
 
 }  // namespace lorad

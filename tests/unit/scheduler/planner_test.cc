@@ -28,7 +28,9 @@ class PlannerTest : public testing::Test {
 
 TEST_F(PlannerTest, NothingToDoIsAnEmptyPlan) {
   f_.free = 10;
-  EXPECT_EQ(f_.Plan(), StepPlan{.spare_pages = 10});
+  EXPECT_EQ(f_.Plan(), (StepPlan{.budget = {.prompt_tokens = f_.policy.max_step_tokens,
+                                            .sequences = f_.policy.max_sequences},
+                                 .spare_pages = 10}));
 }
 
 TEST_F(PlannerTest, DecodeComesBeforePrefillAndPrefillIsChunked) {

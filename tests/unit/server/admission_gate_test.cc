@@ -19,7 +19,7 @@ constexpr TimePoint kNow{std::chrono::hours(1)};
 
 // 10 ms a step and 0.1 ms a row; 100 rows a step, all of one prompt if they are there.
 ServiceState Measured() {
-  return {.cost = {.base = 0.010, .row = 0.0001},
+  return {.cost = {.base = 0.010, .prompt_row = 0.0001, .decode_row = 0.0001},
           .trusted = true,
           .max_step_tokens = 100,
           .max_chunk_tokens = 100,

@@ -169,7 +169,8 @@ TEST_P(EngineDeadlineTest, WhatCannotBeInTimeIsRefusedAtArrival) {
   const Handle late = f.Submit({.deadline = f.In(milliseconds(100))});
   EXPECT_TRUE(absl::IsResourceExhausted(late.id.status())) << late.id.status();
   EXPECT_EQ(ReasonOf(late.id.status()), "DEADLINE_UNREACHABLE");
-  EXPECT_EQ(GetErrorDetail(late.id.status()).retry_after, milliseconds(100));
+  EXPECT_GE(GetErrorDetail(late.id.status()).retry_after, milliseconds(100));
+  EXPECT_LE(GetErrorDetail(late.id.status()).retry_after, milliseconds(110));
   EXPECT_EQ(f.engine->waiting(), 10);
   EXPECT_EQ(f.executor.computed_tokens, computed);
   Handle calm = f.Submit({.deadline = f.In(milliseconds(1000))});
@@ -269,8 +270,8 @@ TEST_P(EngineDeadlineTest, SlowLoadsAreForgottenThoughStepsAreMeasured) {
 TEST_P(EngineDeadlineTest, ObjectivesRefuseIfTheOperatorSaysSo) {
   for (const bool refuse : {false, true}) {
     Measured f([&](EngineOptions* o) {
-      o->objectives[static_cast<size_t>(Priority::kStandard)] = {.first_token = milliseconds(60),
-                                                                 .refuse = refuse};
+      o->policy.objectives[static_cast<size_t>(Priority::kStandard)] = {
+          .first_token = milliseconds(60), .refuse = refuse};
     });
     f.Flood("", Priority::kInteractive);
     const Handle h = f.Submit({});
