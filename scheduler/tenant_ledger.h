@@ -15,9 +15,9 @@
 // only less the floor of its class.
 //
 // Bound. Of two tenants that both have requests of a class waiting all the time, as long as these
-// fit and their adapters are there, weighted service differs by at most 2 U, where U is the
-// greatest cost that the admitted requests of one tenant may still cause: who is ahead gets no new
-// request in.
+// fit, their adapters are there and no places are kept (SchedulerPolicy::kept_places_share),
+// weighted service differs by at most 2 U, where U is the greatest cost that the admitted requests
+// of one tenant may still cause: who is ahead gets no new request in.
 //
 // Counters are in eighths of a token of weight 1 and price 1, and what a division leaves is carried
 // to the next charge, so sums are exact and 2^53 tokens at price 2 and weight 0.01 do not overflow
