@@ -11,6 +11,13 @@ absl::Status Broken(std::string what) { return absl::InternalError(what); }
 
 }  // namespace
 
+Invariants::Invariants(const SchedulerPolicy& policy, const UnifiedPool* pool, int longest_request)
+    : policy_(policy),
+      pool_(pool),
+      most_still_(static_cast<uint64_t>(policy.max_sequences) *
+                  static_cast<uint64_t>(longest_request) *
+                  static_cast<uint64_t>(policy.max_preemptions + 2)) {}
+
 absl::Status Invariants::Check(const AfterStep& after, const SimulatedExecutor& executor) {
   if (executor.steps() != checked_steps_) {
     checked_steps_ = executor.steps();
@@ -33,9 +40,17 @@ absl::Status Invariants::Check(const AfterStep& after, const SimulatedExecutor& 
         fmt::format("I2: {} free, {} kv, {} cached, {} adapter and {} loading of {} pages", s.free,
                     s.kv, s.kv_cached, s.adapter, s.loading, s.total));
   }
-  idle_ = after.ran || after.loads || after.unfinished == 0 ? 0 : idle_ + 1;
+  const bool idles = !after.ran && !after.loads && !after.slow_readers && after.unfinished > 0;
+  idle_ = idles ? idle_ + 1 : 0;
   if (idle_ >= kIdleSteps) {
     return Broken(fmt::format("I4: {} requests, and nothing runs or loads", after.unfinished));
+  }
+  const bool moves = after.waiting == 0 || after.slow_readers || after.moves != moves_;
+  moves_ = after.moves;
+  still_ = moves ? 0 : still_ + (after.ran ? 1 : 0);
+  if (most_still_ > 0 && still_ > most_still_) {
+    return Broken(fmt::format("I5: {} requests wait, and in {} steps nobody is admitted or ends",
+                              after.waiting, still_));
   }
   return absl::OkStatus();
 }

@@ -74,6 +74,26 @@ TEST_F(InvariantsTest, NothingGoesOnAlthoughSomethingWaits) {
   EXPECT_THAT(Check(stuck), HasSubstr("I4"));
 }
 
+TEST_F(InvariantsTest, NothingGoesOnWhileASlowReaderIsWaitedFor) {
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(Check({.slow_readers = true, .unfinished = 1}), "");
+  }
+}
+
+TEST_F(InvariantsTest, NobodyIsAdmittedForTooLong) {
+  constexpr int kLongest = 3;
+  Invariants bounded(policy_, &pool_, kLongest);
+  const auto check = [&](Invariants::AfterStep after) {
+    return std::string(bounded.Check(after, executor_).message());
+  };
+  Invariants::AfterStep after{.ran = true, .unfinished = 2, .waiting = 1};
+  const int most = policy_.max_sequences * kLongest * (policy_.max_preemptions + 2);
+  for (int i = 0; i < most; ++i) EXPECT_EQ(check(after), "");
+  after.moves = 1;  // somebody was
+  for (int i = 0; i <= most; ++i) EXPECT_EQ(check(after), "");
+  EXPECT_THAT(check(after), HasSubstr("I5"));
+}
+
 TEST_F(InvariantsTest, WhatIsLeftOver) {
   EXPECT_TRUE(invariants_.CheckDrained().ok());
   {

@@ -15,7 +15,7 @@ namespace lorad::sim {
 enum class Outcome : uint8_t {
   kPending,    // it has not ended
   kFinished,   // all its tokens came
-  kRefused,    // RESOURCE_EXHAUSTED before anything was computed
+  kRefused,    // RESOURCE_EXHAUSTED before anything was computed, or its reader is too slow
   kCancelled,  // its client left
   kDeadline,
   kFailed,  // anything else: its adapter could not be loaded, ...

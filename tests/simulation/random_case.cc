@@ -126,6 +126,12 @@ RandomCase MakeRandomCase(uint64_t seed, int requests) {
   }
   c.workload.name = "random";
   while (dice.Chance(0.5)) c.workload.weights.push_back(dice.Log(0.1, 10));
+  for (StreamOptions& stream : c.workload.streams) {
+    if (!dice.Chance(0.2)) continue;
+    stream.slow_share = dice.Log(0.01, 1);
+    stream.read_every_s = dice.Log(0.01, 10);
+  }
+  server.engine.slow_reader_timeout = For(dice.Log(0.1, 60));
   const uint32_t least = LeastPages(c.workload, server);
   server.pages = static_cast<uint32_t>(least * dice.Log(1, 60));
   server.engine.policy.reserve_pages = dice.Chance(0.5) ? 0 : (server.pages - least) / 10;

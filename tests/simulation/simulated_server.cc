@@ -13,6 +13,7 @@ namespace {
 // How often Engine::WaitForWork looks at what nobody announces.
 constexpr auto kPollWaiting = std::chrono::milliseconds(20);
 constexpr auto kPollRunning = std::chrono::milliseconds(2);
+constexpr size_t kSlowCapacity = 4;  // tokens of a slow reader's stream
 
 Outcome OutcomeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -45,6 +46,14 @@ ServerOptions WithPages(ServerOptions options) {
   return options;
 }
 
+int Longest(const std::vector<SimRequest>& requests) {
+  int longest = 0;
+  for (const SimRequest& r : requests) {
+    longest = std::max(longest, r.prompt_tokens + std::max(r.max_tokens, r.output_tokens));
+  }
+  return longest;
+}
+
 }  // namespace
 
 uint64_t ImageBytes(const ServerOptions& options, int adapter) {
@@ -69,7 +78,7 @@ SimulatedServer::SimulatedServer(const ServerOptions& options,
             {.page_tokens = options_.cost.page_tokens, .prefix_cache = options_.prefix_cache}),
       executor_(options_.cost, &clock_, options_.pages, adapters),
       loads_(options_.cost, &clock_, &executor_, options_.fail_every),
-      invariants_(options_.engine.policy, &pool_),
+      invariants_(options_.engine.policy, &pool_, Longest(*requests)),
       fairness_(static_cast<size_t>(tenants), weights),
       versions_(static_cast<size_t>(adapters)),
       weights_(std::move(weights)) {
@@ -127,8 +136,8 @@ std::unique_ptr<GenerationRequest> SimulatedServer::Build(size_t request, Open* 
   made->priority = r.priority;
   made->arrival = At(r.start_s);
   if (r.deadline_s != kNever) made->deadline = At(r.deadline_s);
-  made->stream = open->stream =
-      std::make_shared<TokenStream>(static_cast<size_t>(made->max_tokens) + 2);
+  made->stream = open->stream = std::make_shared<TokenStream>(
+      r.read_every_s > 0 ? kSlowCapacity : static_cast<size_t>(made->max_tokens) + 2);
   open->chain = ChainStart(static_cast<AdapterVersionId>(r.adapter + 1));
   for (TokenId token : made->prompt) open->chain = ChainNext(open->chain, token);
   return made;
@@ -149,7 +158,7 @@ void SimulatedServer::Submit(size_t request) {
   if (r.adapter >= 0) {
     made->adapters.push_back({.version = VersionOf(r.adapter), .weight = 1.0f});
   }
-  open.stream->SetListener([this, place = &open] { ready_.push_back(place); });
+  open.stream->SetListener([this, place = &open] { OnReady(place); });
   const absl::StatusOr<RequestId> id = engine_->Submit(std::move(made));
   RequestRecord& record = measurements_->record(request);
   record.server = static_cast<int16_t>(number_);
@@ -176,6 +185,7 @@ void SimulatedServer::Cancel(size_t request) {
 absl::Status SimulatedServer::Step() {
   clock_.AdvanceTo(*next_);
   loads_.Complete();
+  ReadSlowly();
   executor_.SetSlowdown(loads_.reading() ? options_.cost.beside_load : 1);
   const bool ran = engine_->Step();
   for (Open* open : std::exchange(ready_, {})) Drain(open);
@@ -194,6 +204,9 @@ std::optional<TimePoint> SimulatedServer::IdleUntil() const {
     const TimePoint poll = clock_.Now() + (soon ? kPollRunning : kPollWaiting);
     until = std::min(until.value_or(poll), poll);
   }
+  if (!readings_.empty()) {
+    until = std::min(until.value_or(readings_.top().first), readings_.top().first);
+  }
   return until;
 }
 
@@ -202,7 +215,10 @@ absl::Status SimulatedServer::CheckAll(bool ran) {
   if (!fault_.empty()) return absl::InternalError(fault_);
   absl::Status status = invariants_.Check({.ran = ran,
                                            .loads = loads_.next().has_value() || loads_.copying(),
-                                           .unfinished = engine_->unfinished()},
+                                           .slow_readers = !readings_.empty(),
+                                           .unfinished = engine_->unfinished(),
+                                           .waiting = engine_->waiting(),
+                                           .moves = moves_},
                                           executor_);
   if (!status.ok()) return status;
   const int every = options_.validate_every;
@@ -218,6 +234,22 @@ absl::Status SimulatedServer::CheckDrained() const {
   }
   if (absl::Status status = engine_->ValidateBooks(); !status.ok()) return status;
   return invariants_.CheckDrained();
+}
+
+void SimulatedServer::OnReady(Open* open) {
+  const double every = requests_[open->request].read_every_s;
+  if (every <= 0) return ready_.push_back(open);
+  if (std::exchange(open->read_due, true)) return;
+  readings_.push({clock_.Now() + For(every), open->request});
+}
+
+void SimulatedServer::ReadSlowly() {
+  while (!readings_.empty() && readings_.top().first <= clock_.Now()) {
+    Open& open = open_.at(readings_.top().second);
+    readings_.pop();
+    open.read_due = false;
+    Drain(&open);
+  }
 }
 
 void SimulatedServer::Drain(Open* open) {
@@ -262,6 +294,7 @@ void SimulatedServer::End(Open* open, const StreamEnd& end) {
   if (record.outcome != Outcome::kPending) {
     Fault(fmt::format("I3: request {} ends twice", open->request));
   }
+  ++moves_;
   if (!open->admitted) {
     fairness_.AddWaiting(r.tenant, -1);
     overtakes_.Leave({r.tenant, r.priority}, open->request);
@@ -291,7 +324,9 @@ void SimulatedServer::Fault(std::string what) {
 
 void SimulatedServer::OnStep(const StepReport& report) {
   ++totals_.steps;
-  if (report.preemptions > 0 && options_.engine.policy.admission == AdmissionMode::kNoEvict) {
+  // What a slow reader's request holds may be taken for other reasons.
+  if (report.preemptions > 0 && readings_.empty() &&
+      options_.engine.policy.admission == AdmissionMode::kNoEvict) {
     Fault("I9: somebody is preempted although all outputs have room");
   }
   totals_.preemptions += static_cast<uint64_t>(report.preemptions);
@@ -305,6 +340,7 @@ void SimulatedServer::OnAdmit(const GenerationRequest& request) {
   const size_t index = RequestOf(request.sampling.seed);
   Open& open = open_.at(index);
   if (std::exchange(open.admitted, true)) return;
+  ++moves_;
   const SimRequest& r = requests_[index];
   Note(index);
   totals_.most_overtaken =

@@ -9,10 +9,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <queue>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -91,14 +94,20 @@ class SimulatedServer final : private EngineObserver {
     std::shared_ptr<TokenStream> stream;
     uint64_t chain = 0;  // of the prompt and what came: what the next token must follow from
     bool admitted = false;
+    bool read_due = false;  // its slow reader will look
     int tokens = 0;
     TimePoint first, last;
     double longest_gap = 0;
   };
 
+  using Reading = std::pair<TimePoint, size_t>;  // when, request
+
   std::shared_ptr<const AdapterVersion> VersionOf(int adapter);
   std::unique_ptr<GenerationRequest> Build(size_t request, Open* open) const;
   void WakeAt(double seconds);
+  // Something was written to its stream.
+  void OnReady(Open* open);
+  void ReadSlowly();
   void Drain(Open* open);
   void Accept(Open* open, TokenId token);
   void End(Open* open, const StreamEnd& end);
@@ -128,7 +137,10 @@ class SimulatedServer final : private EngineObserver {
   std::vector<double> weights_;                            // and weights
   std::unordered_map<size_t, Open> open_;                  // by request
   std::vector<Open*> ready_;                               // streams that the last step wrote to
+  // When slow readers look at their streams.
+  std::priority_queue<Reading, std::vector<Reading>, std::greater<>> readings_;
   std::optional<TimePoint> next_;
+  uint64_t moves_ = 0;  // first admissions and ends
   uint64_t engine_steps_ = 0;
   uint64_t hash_ = 0;
   std::string fault_;  // the first

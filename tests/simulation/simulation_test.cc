@@ -100,6 +100,31 @@ TEST(SimulationTest, ClientsThatLeaveAtOnceLeaveNothingBehind) {
 }
 
 // As SGLang's A, B, A, A, A, ...: the pool holds few adapters and one of them is always wanted.
+TEST(SimulationTest, SlowReadersGetAllTheirTokensUnlessTheyAreTooSlow) {
+  Workload workload = *MakeWorkload("slora", {.rate = 4, .duration_s = 20, .adapters = 5});
+  workload.streams[0].slow_share = 0.5;
+  workload.streams[0].read_every_s = 0.5;
+  const std::vector<SimRequest> requests = *MakeRequests(workload);
+  const auto slow = std::count_if(requests.begin(), requests.end(),
+                                  [](const SimRequest& r) { return r.read_every_s > 0; });
+  EXPECT_NEAR(static_cast<double>(slow) / static_cast<double>(requests.size()), 0.5, 0.25);
+  for (const bool patient : {true, false}) {
+    SimulationOptions options = Machine();
+    options.server.engine.slow_reader_timeout = For(patient ? 10 : 0.1);
+    const auto result = Simulate(options, requests);
+    ASSERT_TRUE(result.ok()) << result.status();
+    const int finished = Count(*result, Outcome::kFinished);
+    EXPECT_EQ(finished + Count(*result, Outcome::kRefused), static_cast<int>(requests.size()));
+    if (patient) {
+      EXPECT_EQ(finished, static_cast<int>(requests.size()));
+      EXPECT_GT(result->measurements.gaps().Percentile(0.99), 0.4) << "they are waited for";
+    } else {
+      EXPECT_LT(finished, static_cast<int>(requests.size() - static_cast<size_t>(slow) / 2));
+      EXPECT_GE(finished, static_cast<int>(requests.size()) - static_cast<int>(slow));
+    }
+  }
+}
+
 TEST(SimulationTest, NobodyStarvesBehindAHotAdapter) {
   SimulationOptions options = Machine(600);
   options.server.ranks = {64};  // 160 pages

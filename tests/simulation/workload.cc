@@ -32,6 +32,7 @@ double WithBursts(const StreamOptions& o, double t) {
 
 void AddStream(const StreamOptions& o, size_t number, std::vector<SimRequest>* all) {
   std::mt19937_64 random(o.arrivals.seed * 1000003ull + number);
+  std::mt19937_64 readers(~(o.arrivals.seed * 1000003ull + number));
   for (const bench::PlannedRequest& planned : bench::OpenLoopTrace(o.arrivals)) {
     SimRequest r;
     r.start_s = o.start_s + WithBursts(o, planned.start_s);
@@ -47,6 +48,7 @@ void AddStream(const StreamOptions& o, size_t number, std::vector<SimRequest>* a
     r.priority = o.priority;
     if (cancel < o.cancel_share) r.cancel_s = r.start_s + cancel_after * o.cancel_within_s;
     if (r.start_s <= o.cancel_all_s) r.cancel_s = std::min(r.cancel_s, o.cancel_all_s);
+    if (Draw(&readers) < o.slow_share) r.read_every_s = o.read_every_s;
     if (o.deadline_s != kNever) r.deadline_s = r.start_s + o.deadline_s;
     all->push_back(r);
   }

@@ -24,6 +24,7 @@ struct SimRequest {
   double start_s = 0;
   double cancel_s = kNever;    // the client leaves then
   double deadline_s = kNever;  // from the start of the simulation, too
+  double read_every_s = 0;     // its reader looks so often and has little room; 0: at once
   int32_t tenant = 0;
   int32_t adapter = -1;  // -1: the base model
   int32_t prompt_tokens = 1;
@@ -52,6 +53,8 @@ struct StreamOptions {
   double cancel_within_s = 10;   // ... at a time evenly spread over so long
   double cancel_all_s = kNever;  // at this time every client leaves that has come by then
   double deadline_s = kNever;    // after the start
+  double slow_share = 0;         // of clients whose reader is slow ...
+  double read_every_s = 1;       // ... and looks so often
 };
 
 struct Workload {
