@@ -187,6 +187,50 @@ TEST_F(AdapterCacheTest, APinnedImageIsNotEvicted) {
   EXPECT_TRUE(queue_.MakeRoom(10));
 }
 
+TEST_F(AdapterCacheTest, ASparedImageGoesToNobodyUntilItIsTakenBack) {
+  Load(1, 2, 1);
+  Load(2, 3, 2);
+  cache_.SetSpared(1, true);
+  cache_.SetSpared(1, true);
+  cache_.SetSpared(9, true);  // it is not here
+  EXPECT_TRUE(cache_.IsIdle(1) && !cache_.IsEvictable(1) && !cache_.IsPinned(1));
+  EXPECT_EQ(cache_.evictable_pages(), 3u);
+  EXPECT_FALSE(queue_.MakeRoom(10));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(2));
+  cache_.Lease(1, At(3));
+  cache_.Release(1, At(4));  // idle again, still spared
+  EXPECT_FALSE(queue_.MakeRoom(10));
+  cache_.SetSpared(1, false);
+  cache_.SetSpared(1, false);
+  EXPECT_EQ(cache_.evictable_pages(), 2u);
+  EXPECT_TRUE(queue_.MakeRoom(10));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(1));
+}
+
+TEST_F(AdapterCacheTest, SparingDoesNotUndoAPinOrALease) {
+  Load(1, 2, 1);
+  cache_.SetPinned(1, true);
+  cache_.SetSpared(1, true);
+  cache_.SetSpared(1, false);
+  EXPECT_FALSE(cache_.IsEvictable(1));
+  cache_.SetPinned(1, false);
+  cache_.Lease(1, At(2));
+  cache_.SetSpared(1, true);
+  cache_.SetSpared(1, false);
+  EXPECT_FALSE(cache_.IsEvictable(1));
+  EXPECT_FALSE(queue_.MakeRoom(10));
+  cache_.Release(1, At(3));
+  EXPECT_TRUE(cache_.IsEvictable(1));
+}
+
+TEST_F(AdapterCacheTest, ASparedImageIsRetiredAllTheSame) {
+  Load(1, 2, 1);
+  cache_.SetSpared(1, true);
+  cache_.Retire(1);
+  EXPECT_FALSE(cache_.IsResident(1));
+  EXPECT_THAT(cache_.TakeEvicted(), ElementsAre(1));
+}
+
 TEST_F(AdapterCacheTest, ALoadingImageMayBePinnedAndAPinnedOneRetired) {
   ASSERT_THAT(BeginLoad(1, 2, 1), SizeIs(2));
   cache_.SetPinned(1, true);
