@@ -13,7 +13,11 @@
 namespace lorad {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kSteps = 300;
+#else
 constexpr int kSteps = 3000;
+#endif
 
 struct Tenant {
   double weight = 1;
