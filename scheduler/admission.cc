@@ -1,16 +1,16 @@
 #include "scheduler/admission.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <numeric>
 #include <optional>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "scheduler/adapters_in_step.h"
 #include "scheduler/decode.h"
+#include "scheduler/give_way.h"
 #include "scheduler/memory_forecast.h"
+#include "scheduler/places_in_step.h"
 #include "scheduler/policy_order.h"
 
 namespace lorad {
@@ -45,6 +45,8 @@ class PromptPlanner {
 
  private:
   std::vector<const RunningView*> RunningPrompts() const;
+  template <typename F>
+  void ForEachDemand(const F& f) const;
   void CountRunning();
   void ShareWithLowerClasses(std::span<const RunningView* const> prompts);
   // Tokens that a candidate of this level may have.
@@ -53,11 +55,10 @@ class PromptPlanner {
                   int tokens, int cached);
   void Continue(const PolicyOrder::Candidate& c);
 
-  // Places that the tenant would have to take to run its share.
-  double PlacesLacking(TenantIndex tenant) const;
-  // Places that are left for it: the last ones are for tenants below their share.
-  int PlacesFor(const WaitingRequest& w) const;
-  void TakePlace(TenantIndex tenant, Priority priority);
+  // Less urgent ones make room for it; false: it must wait.
+  bool MakeWayFor(const PolicyOrder::Candidate& c);
+  bool HasRoomWithout(std::span<const RunningView* const> gone, const WaitingRequest& w,
+                      const Need& need) const;
   void Consider(const PolicyOrder::Candidate& c);
   Need NeedOf(const WaitingRequest& w) const;
   bool Fits(const Need& need) const;
@@ -76,15 +77,16 @@ class PromptPlanner {
 
   StepDraft& d_;
   const int64_t reserve_;  // pages
+  const size_t decoding_;  // of the plan's runs, the first
   UrgentShare urgent_;
   PolicyOrder* order_ = nullptr;
   MemoryForecast forecast_;
   AdaptersInStep adapters_;
-  absl::flat_hash_map<TenantIndex, int> places_;    // that its sequences have
-  std::array<int, kPriorities> places_of_class_{};  // the same
+  PlacesInStep places_;
   int64_t not_returned_ = 0;  // pages that are counted to come back and will not
   int64_t kept_pages_ = 0;
   int seen_ready_ = 0, seen_cold_ = 0;  // that were not admitted
+  bool asked_to_give_way_ = false;
   std::optional<MemoryForecast::Opening> reserved_;
 };
 
@@ -92,9 +94,11 @@ PromptPlanner::PromptPlanner(StepDraft* draft)
     : d_(*draft),
       // It protects running sequences; with none running there is nobody to protect.
       reserve_(d_.view.running.empty() ? 0 : d_.policy.reserve_pages),
-      urgent_{.tokens = d_.tokens, .sequences = d_.sequences},
+      decoding_(d_.plan.run.size()),
+      urgent_{.tokens = d_.tokens, .sequences = d_.policy.max_sequences},
       forecast_(d_.policy.page_tokens),
-      adapters_(d_.policy) {}
+      adapters_(d_.policy),
+      places_(d_.view.tenants, &d_.policy, &d_.budget) {}
 
 std::vector<const RunningView*> PromptPlanner::RunningPrompts() const {
   std::vector<const RunningView*> prompts;
@@ -119,12 +123,12 @@ void PromptPlanner::ShareWithLowerClasses(std::span<const RunningView* const> pr
     return std::max(1, static_cast<int>(std::floor(share * of + 1e-9)));
   };
   urgent_.tokens = std::min(d_.tokens, part(d_.tokens));
-  urgent_.sequences = part(d_.budget.sequences) - places_of_class_[0];
+  urgent_.sequences = part(d_.budget.sequences) - places_.of(Priority::kInteractive);
 }
 
 int PromptPlanner::TokensFor(int level, TenantIndex tenant, int wanted) const {
   int budget = d_.tokens;
-  if (!d_.policy.fair_tenants || PlacesLacking(tenant) <= 0) budget -= d_.burst_tokens;
+  if (places_.HasItsShare(tenant)) budget -= d_.burst_tokens;
   if (level == 0) budget = std::min(budget, urgent_.tokens);
   return std::min({wanted, d_.policy.max_chunk_tokens, budget});
 }
@@ -139,7 +143,7 @@ void PromptPlanner::GiveTokens(const PolicyOrder::Candidate& c, TenantIndex tena
 void PromptPlanner::Continue(const PolicyOrder::Candidate& c) {
   const RunningView& r = *c.running;
   const int tokens = TokensFor(c.level, r.tenant, r.known_tokens - r.computed_tokens);
-  if (tokens <= 0) return;
+  if (tokens <= 0 || Contains(d_.plan.give_way, r.id)) return;
   // Pages of a whole prompt are taken at admission, so a chunk rarely needs any.
   const uint32_t missing = MissingPages(r, tokens, d_.policy.page_tokens);
   if (missing > d_.pages) return;
@@ -148,26 +152,34 @@ void PromptPlanner::Continue(const PolicyOrder::Candidate& c) {
   GiveTokens(c, r.tenant, r.priority, tokens, 0);
 }
 
-void PromptPlanner::CountRunning() {
-  size_t next = 0;  // in the plan, which has the decoding ones in the order of the view
+// Calls f(running sequence, its demand after this step) for each that is not preempted.
+template <typename F>
+void PromptPlanner::ForEachDemand(const F& f) const {
+  size_t next = 0;  // of those that decode, which are in the order of the view
   for (const RunningView& r : d_.view.running) {
     if (Contains(d_.plan.preempt, r.id)) continue;
-    adapters_.Use(r.adapter, r.adapter_bytes, r.left_tokens);
-    TakePlace(r.tenant, r.priority);
     MemoryForecast::Demand demand{.tokens = r.known_tokens,
                                   .left = d_.Expected(r.left_tokens, r.preemptions),
                                   .held = static_cast<uint32_t>(r.held_pages),
                                   .returns = static_cast<uint32_t>(r.releasable_pages),
                                   .stalled = r.paused};
-    if (next < d_.plan.run.size() && d_.plan.run[next].id == r.id) {
+    if (next < decoding_ && d_.plan.run[next].id == r.id) {
       demand.tokens += 1;
       demand.left = std::max(0, demand.left - 1);
       demand.held += d_.plan.run[next].new_pages;
       demand.returns += d_.plan.run[next].new_pages;
       ++next;
     }
-    forecast_.Add(demand);
+    f(r, demand);
   }
+}
+
+void PromptPlanner::CountRunning() {
+  ForEachDemand([this](const RunningView& r, const MemoryForecast::Demand& demand) {
+    adapters_.Use(r.adapter, r.adapter_bytes, r.left_tokens);
+    places_.Take(r.tenant, r.priority);
+    forecast_.Add(demand);
+  });
 }
 
 bool PromptPlanner::IsPinned(const WaitingRequest& w) const {
@@ -231,40 +243,16 @@ bool PromptPlanner::Fits(const Need& need) const {
          need.in_all <= reserved_->spare;
 }
 
-void PromptPlanner::TakePlace(TenantIndex tenant, Priority priority) {
-  ++places_[tenant];
-  ++places_of_class_[static_cast<size_t>(ClassOf(priority, d_.policy))];
-}
-
-double PromptPlanner::PlacesLacking(TenantIndex tenant) const {
-  const auto has = places_.find(tenant);
-  return d_.view.tenants->share(tenant) * d_.budget.sequences -
-         (has == places_.end() ? 0 : has->second);
-}
-
-int PromptPlanner::PlacesFor(const WaitingRequest& w) const {
-  const int all = d_.budget.sequences;
-  const auto end =
-      places_of_class_.begin() + static_cast<ptrdiff_t>(ClassOf(w.priority, d_.policy)) + 1;
-  const int places =
-      std::min(d_.sequences, all - std::accumulate(places_of_class_.begin(), end, 0));
-  if (!d_.policy.fair_tenants) return places;
-  const double lacking = PlacesLacking(w.tenant);
-  if (lacking <= 0) return places - static_cast<int>(d_.policy.kept_places_share * all);
-  // A tuned budget moves from step to step, and those who together have no more than all of it need
-  // not notice.
-  return lacking >= 1 ? d_.sequences : places;
-}
-
 void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
   const WaitingRequest& w = *c.waiting;
-  const int places = PlacesFor(w);
+  const int places = places_.For(w.tenant, w.priority);
   const bool has_tokens = TokensFor(c.level, w.tenant, 1) > 0;
   // What is left may be for others.
-  if ((places <= 0 && d_.sequences > 0) || (!has_tokens && d_.tokens > 0)) {
+  if ((places <= 0 && places_.left() > 0) || (!has_tokens && d_.tokens > 0)) {
     return order_->StopReadyOf(w.tenant, w.priority);
   }
   if (places <= 0 || !has_tokens) {
+    if (has_tokens && adapters_.Admits(w) && MakeWayFor(c)) return;
     if (++seen_ready_ > d_.policy.kept_requests) return order_->StopReady();
     return Keep(w);
   }
@@ -274,6 +262,7 @@ void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
   } else {
     const Need need = NeedOf(w);
     if (Fits(need)) return Admit(c, need);
+    if (MakeWayFor(c)) return;
     if (IsPinned(w)) adapters_.MakeWayFor(w);
     Block(w, need.in_all);
   }
@@ -284,8 +273,7 @@ void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
 void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   const WaitingRequest& w = *c.waiting;
   d_.pages -= need.now;
-  d_.sequences -= 1;
-  TakePlace(w.tenant, w.priority);
+  places_.Take(w.tenant, w.priority);
   if (c.level == 0) urgent_.sequences -= 1;
   not_returned_ += need.prefix.sole_pages;
   forecast_.Add(need.demand);
@@ -296,6 +284,50 @@ void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   d_.plan.run.push_back({w.id, tokens, need.new_pages});
   GiveTokens(c, w.tenant, w.priority, tokens, need.prefix.tokens);
   for (StepPlan::Overtaken& o : d_.plan.overtaken) ++o.times;
+}
+
+bool PromptPlanner::HasRoomWithout(std::span<const RunningView* const> gone,
+                                   const WaitingRequest& w, const Need& need) const {
+  PlacesInStep places = places_;
+  for (const RunningView* r : gone) places.Leave(r->tenant, r->priority);
+  if (places.For(w.tenant, w.priority) <= 0) return false;
+  MemoryForecast forecast(d_.policy.page_tokens);
+  int64_t pages = int64_t{d_.pages} - need.now - reserve_;
+  ForEachDemand([&](const RunningView& r, const MemoryForecast::Demand& demand) {
+    if (std::find(gone.begin(), gone.end(), &r) == gone.end()) {
+      forecast.Add(demand);
+    } else {
+      pages += demand.returns;
+    }
+  });
+  if (d_.policy.admission == AdmissionMode::kPromptOnly) return pages >= 0;
+  return pages >= 0 && forecast.Fits(need.demand, pages - not_returned_ - need.prefix.sole_pages);
+}
+
+bool PromptPlanner::MakeWayFor(const PolicyOrder::Candidate& c) {
+  const WaitingRequest& w = *c.waiting;
+  // One attempt a step, for who is first in order; and who is admitted counts on what is cached.
+  if (!d_.policy.give_way || c.level >= kPriorities || reserved_.has_value() ||
+      !d_.plan.admit.empty() || asked_to_give_way_) {
+    return false;
+  }
+  // Beyond its share a tenant takes places only from its own.
+  const bool only_own = d_.policy.fair_tenants && places_.HasItsShare(w.tenant);
+  std::vector<const RunningView*> candidates = WhoMayGiveWay(d_, w, only_own);
+  if (candidates.empty()) return false;
+  asked_to_give_way_ = true;
+  const Need need = NeedOf(w);
+  const std::vector<const RunningView*> gone = FewestWhoGiveWay(
+      std::move(candidates),
+      [&](std::span<const RunningView* const> some) { return HasRoomWithout(some, w, need); });
+  for (const RunningView* r : gone) {
+    d_.plan.give_way.push_back(r->id);
+    std::erase_if(d_.plan.run, [r](const StepPlan::Run& run) { return run.id == r->id; });
+  }
+  if (gone.empty()) return false;
+  order_->StopReady();
+  order_->StopCold();
+  return true;
 }
 
 void PromptPlanner::Keep(const WaitingRequest& w) {

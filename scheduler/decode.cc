@@ -1,9 +1,9 @@
 #include "scheduler/decode.h"
 
 #include <algorithm>
-#include <tuple>
 #include <vector>
 
+#include "scheduler/claims.h"
 #include "scheduler/safe_state.h"
 
 namespace lorad {
@@ -31,39 +31,6 @@ bool PlanSafeDecode(StepDraft* draft) {
     draft->Run(r, 1, missing);
   }
   return true;
-}
-
-// Those who keep their places longest first. Least urgent go first, then who is on behalf of the
-// tenant that has had most, then who loses least. Nobody is preempted again and again, nor right
-// after it had to wait long, while there is anybody else.
-std::vector<const RunningView*> ByClaim(const StepDraft& draft) {
-  struct Claim {
-    bool may_go;
-    Priority priority;
-    uint64_t counter;
-    int computed;
-    RequestId id;
-    const RunningView* sequence;
-  };
-  const SchedulerPolicy& policy = draft.policy;
-  std::vector<Claim> claims;
-  for (const RunningView& r : draft.view.running) {
-    const Priority its = ClassOf(r.priority, policy);
-    claims.push_back(
-        {.may_go = r.preemptions < policy.max_preemptions && r.overtakes < policy.max_overtakes,
-         .priority = its,
-         .counter = policy.fair_tenants ? draft.view.tenants->counter(r.tenant, its) : 0,
-         .computed = policy.cheapest_victim ? -r.computed_tokens : 0,
-         .id = r.id,
-         .sequence = &r});
-  }
-  std::sort(claims.begin(), claims.end(), [](const Claim& a, const Claim& b) {
-    return std::tie(a.may_go, a.priority, a.counter, a.computed, a.id) <
-           std::tie(b.may_go, b.priority, b.counter, b.computed, b.id);
-  });
-  std::vector<const RunningView*> sorted;
-  for (const Claim& claim : claims) sorted.push_back(claim.sequence);
-  return sorted;
 }
 
 // Victims are taken from the end of the claims.

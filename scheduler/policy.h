@@ -17,7 +17,7 @@ enum class AdmissionMode : uint8_t {
   // When there is room for all outputs as long as they are expected to be.
   kOptimistic,
   // When all outputs can be as long as they may be. Nobody is ever preempted for want of pages,
-  // unless an operator takes them away (pins an adapter).
+  // unless an operator takes them away (pins an adapter); but who is less urgent gives way.
   kNoEvict,
 };
 
@@ -82,6 +82,11 @@ struct SchedulerPolicy {
   // waited too long for are loaded. 0: none is.
   int kept_requests = 32;
 
+  // Who could run but for a place or pages takes those of less urgent classes, and of sequences
+  // whose reader has been slow for so long. False: it waits until somebody ends.
+  bool give_way = true;
+  Duration parking_delay = std::chrono::milliseconds(100);
+
   // Who gives way when pages run out: of the least urgent class, on behalf of the tenant that has
   // had most, whoever has least computed (false: the youngest).
   bool cheapest_victim = true;
@@ -100,6 +105,7 @@ constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
   policy.max_adapter_bytes = 0;
   policy.drain_tolerance = 0;
   policy.kept_requests = 0;
+  policy.give_way = false;
   policy.cheapest_victim = false;
   return policy;
 }

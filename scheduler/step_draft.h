@@ -25,7 +25,6 @@ struct StepDraft {
         plan(*plan_in),
         budget(BudgetOf(view, policy)),
         tokens(policy.max_step_tokens),
-        sequences(std::max(0, policy.max_sequences - static_cast<int>(view.running.size()))),
         loads(std::max(0, policy.max_adapter_loads - view.adapter_loads_in_flight)),
         pages(view.free_pages + view.evictable_pages) {}
 
@@ -35,7 +34,6 @@ struct StepDraft {
   const StepBudget budget;
   int tokens;
   int burst_tokens = 0;  // of them: see StepBudget
-  int sequences;
   int loads;
   uint32_t pages;  // free or evictable
 

@@ -5,6 +5,7 @@ namespace lorad {
 void StepPlan::Clear() {
   budget = {};
   preempt.clear();
+  give_way.clear();
   admit.clear();
   load.clear();
   run.clear();

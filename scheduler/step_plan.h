@@ -27,8 +27,11 @@ struct StepPlan {
     int times = 0;
     bool operator==(const Overtaken&) const = default;
   };
-  StepBudget budget;  // what it was made with
-  std::vector<RequestId> preempt;
+  StepBudget budget;               // what it was made with
+  std::vector<RequestId> preempt;  // for want of pages
+  // Who give up their places to a waiting request, that is admitted in the next step: because they
+  // are less urgent, or their readers are slow.
+  std::vector<RequestId> give_way;
   std::vector<RequestId> admit;  // each is also in `run`
   std::vector<Load> load;
   std::vector<Run> run;              // decodes by arrival, then prompts in the order of the policy

@@ -145,9 +145,9 @@ bool Engine::Post(Message message) {
 void Engine::WaitForWork() {
   // Readers that empty a full stream do not post, nor do transfers that end: both are looked at
   // again soon. Deadlines likewise.
-  const auto patience = !running_.empty() || !filling_.empty() ? std::chrono::milliseconds(2)
-                        : !waiting_.empty()                    ? std::chrono::milliseconds(20)
-                                                               : std::chrono::milliseconds(1000);
+  const auto patience = !running_.empty() || !filling_.empty()  ? std::chrono::milliseconds(2)
+                        : !waiting_.empty() || !parked_.empty() ? std::chrono::milliseconds(20)
+                                                                : std::chrono::milliseconds(1000);
   std::unique_lock lock(mutex_);
   wake_.wait_for(lock, patience, [this] { return stopping_ || !inbox_.empty(); });
 }

@@ -193,7 +193,9 @@ class Engine {
   void FindPrefix(Sequence& sequence);
   void FindReleasablePages();
   bool MayLackPages(uint32_t available) const;
-  void Preempt(RequestId id);
+  // Counted as `reason`, unless its reader is slow.
+  void Preempt(RequestId id, int* reason);
+  void Return(std::unique_ptr<Sequence> sequence);
   void Admit(RequestId id);
   void TakePages(Sequence& sequence, uint32_t new_pages);
   void MakeRoom(uint32_t free_pages);
@@ -244,8 +246,10 @@ class Engine {
   WaitingQueue queue_;  // the order of waiting_
   absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // by arrival
-  std::vector<std::unique_ptr<Sequence>> ended_;    // while waiting; until the step is over
-  std::vector<std::unique_ptr<Sequence>> ending_;   // finished, in a step under way
+  // Gave up their places because their readers are slow; until these have caught up.
+  std::vector<std::unique_ptr<Sequence>> parked_;
+  std::vector<std::unique_ptr<Sequence>> ended_;   // while waiting; until the step is over
+  std::vector<std::unique_ptr<Sequence>> ending_;  // finished, in a step under way
   ExpiryQueue expiries_;
   // What this step costs each tenant, by class.
   absl::flat_hash_map<std::pair<TenantIndex, Priority>, TenantLedger::Tokens> charges_;
@@ -267,7 +271,7 @@ class Engine {
   OutputShare output_share_;
   StepPlan plan_;
   bool sparing_ = false;    // what plan_.keep names is spared
-  StepReport plan_report_;  // of the step that is being planned
+  StepReport plan_report_;  // of what was planned since a step was submitted
   StepReport report_;       // of the step that is being advanced
   std::vector<RunningView> running_view_;
   std::vector<kernels::PageCopy> page_copies_;

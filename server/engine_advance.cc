@@ -116,8 +116,15 @@ void Engine::Finish(Sequence& s, absl::Status status, FinishReason reason, Strea
   unfinished_.fetch_sub(1);
   sequences_.erase(s.id);
   if (s.running) return;
-  queue_.Remove(s.id);
   const auto at = waiting_.find(s.id);
+  if (at == waiting_.end()) {
+    const auto parked =
+        std::find_if(parked_.begin(), parked_.end(), [&s](const auto& p) { return p.get() == &s; });
+    ended_.push_back(std::move(*parked));
+    parked_.erase(parked);
+    return;
+  }
+  queue_.Remove(s.id);
   ended_.push_back(std::move(at->second));
   waiting_.erase(at);
 }

@@ -62,7 +62,7 @@ void Engine::FindReleasablePages() {
   }
 }
 
-void Engine::Preempt(RequestId id) {
+void Engine::Preempt(RequestId id, int* reason) {
   auto at =
       std::find_if(running_.begin(), running_.end(), [id](const auto& s) { return s->id == id; });
   LORAD_CHECK(at != running_.end() && (*at)->ahead.steps == 0);
@@ -73,8 +73,18 @@ void Engine::Preempt(RequestId id) {
   s->computed = 0;
   s->found_epoch = 0;
   s->scores.clear();
+  if (s->paused_since != TimePoint::max()) {
+    ++plan_report_.parked;
+    parked_.push_back(std::move(s));
+    return;
+  }
   ++s->preemptions;
-  ++plan_report_.preemptions;
+  ++*reason;
+  Return(std::move(s));
+}
+
+// It waits for a place again.
+void Engine::Return(std::unique_ptr<Sequence> s) {
   NoteQueue(*s, AdmissionGate::Change::kReturned);
   Wait(std::move(s));
 }

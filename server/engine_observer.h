@@ -19,7 +19,11 @@ struct StepReport {
   int decode_tokens = 0;
   int sampled_tokens = 0;  // output tokens made in this step
   int adapters = 0;        // distinct, in this step
+  // Sequences that lost their places: for want of pages, to more urgent requests, and because their
+  // readers are slow.
   int preemptions = 0;
+  int gave_way = 0;
+  int parked = 0;
   int overtakes = 0;       // of waiting requests by others that were admitted
   int queried_tokens = 0;  // of prompts admitted in this step: that the prefix cache was asked for
   int cached_tokens = 0;   // and that it had
@@ -31,6 +35,7 @@ struct StepReport {
 struct GaugeReport {
   int running = 0;
   int waiting = 0;
+  int parked = 0;  // lost their places because their readers are slow
   // By state; they add up to pages_total. pages_kv: of running sequences, pages_kv_cached: kept for
   // later prompts, pages_adapter: resident, pages_loading: being written.
   uint32_t pages_total = 0, pages_free = 0, pages_kv = 0, pages_kv_cached = 0, pages_adapter = 0,

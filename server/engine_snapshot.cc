@@ -20,6 +20,7 @@ GaugeReport Engine::Gauges() const {
   }
   return {.running = static_cast<int>(running_.size()),
           .waiting = static_cast<int>(waiting_.size()),
+          .parked = static_cast<int>(parked_.size()),
           .pages_total = pages.total,
           .pages_free = pages.free,
           .pages_kv = pages.kv,

@@ -71,19 +71,35 @@ void Engine::Expire() {
 }
 
 void Engine::CheckReaders() {
+  const auto end_if_too_slow = [this](Sequence& s) {
+    if (now_ - s.paused_since <= options_.slow_reader_timeout) return;
+    Finish(s,
+           WithReason(absl::ResourceExhaustedError("the client reads slower than tokens are made"),
+                      "SLOW_CONSUMER"),
+           FinishReason::kLength);
+  };
   for (const auto& s : running_) {
     if (!s->request->stream->full()) {
       s->paused_since = TimePoint::max();
     } else if (s->paused_since == TimePoint::max()) {
       s->paused_since = now_;
-    } else if (now_ - s->paused_since > options_.slow_reader_timeout) {
-      Finish(
-          *s,
-          WithReason(absl::ResourceExhaustedError("the client reads slower than tokens are made"),
-                     "SLOW_CONSUMER"),
-          FinishReason::kLength);
+    } else {
+      end_if_too_slow(*s);
     }
   }
+  // Who goes on costs a place and a look into the cache, so its reader must have caught up a good
+  // way.
+  std::vector<std::unique_ptr<Sequence>> still_parked;
+  for (auto& s : std::exchange(parked_, {})) {
+    if (s->request->stream->half_empty()) {
+      s->paused_since = TimePoint::max();
+      Return(std::move(s));
+    } else {
+      still_parked.push_back(std::move(s));
+    }
+  }
+  parked_ = std::move(still_parked);
+  for (size_t i = parked_.size(); i > 0; --i) end_if_too_slow(*parked_[i - 1]);
   RemoveFinished();
 }
 
@@ -124,7 +140,10 @@ AdapterState Engine::StateOf(const Sequence& sequence) const {
 void Engine::Plan() {
   MakePlan();
   // What takes something away is decided when nothing is under way: by then there may be room.
-  if (pipeline_.empty() || (plan_.preempt.empty() && plan_.refuse.empty())) return;
+  if (pipeline_.empty() ||
+      (plan_.preempt.empty() && plan_.give_way.empty() && plan_.refuse.empty())) {
+    return;
+  }
   Advance(0);
   MakePlan();
 }
@@ -144,7 +163,8 @@ void Engine::MakePlan() {
                              .held_pages = static_cast<int>(s->pages.size()),
                              .preemptions = s->preemptions,
                              .overtakes = s->overtakes,
-                             .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s)});
+                             .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s),
+                             .paused_since = s->paused_since});
   }
   const uint32_t available = pool_.available_pages();
   if (!queue_.empty() || MayLackPages(available)) FindReleasablePages();
@@ -182,13 +202,13 @@ void Engine::Wait(std::unique_ptr<Sequence> s) {
 }
 
 void Engine::Commit() {
-  plan_report_ = {};
   page_copies_.clear();
   for (const StepPlan::Overtaken& o : plan_.overtaken) {
     queue_.Overtake(o.id, o.times, now_);
     plan_report_.overtakes += o.times;
   }
-  for (RequestId id : plan_.preempt) Preempt(id);
+  for (RequestId id : plan_.preempt) Preempt(id, &plan_report_.preemptions);
+  for (RequestId id : plan_.give_way) Preempt(id, &plan_report_.gave_way);
   for (RequestId id : plan_.admit) Admit(id);
   for (const StepPlan::Load& load : plan_.load) {
     StartLoad(waiting_.at(load.request)->request->adapters[0].version);
@@ -235,7 +255,7 @@ bool Engine::Submit() {
   step.copy_leases = std::exchange(copy_leases_, {});
   step.exchanged = PageList(&pool_.pages(), PageUse::kKv);
   step.begun = parts_.clock->Now();
-  step.report = plan_report_;
+  step.report = std::exchange(plan_report_, {});
   step.report.sequences = static_cast<int>(step.runs.size());
   step.report.adapters = static_cast<int>(pool_.adapters().stats().leased);
   // Beside a step under way it takes no time of its own.

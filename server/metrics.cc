@@ -26,9 +26,9 @@ Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
 }
 
-prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name,
-                                 const char* help) {
-  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name, const char* help,
+                                 const prometheus::Labels& labels = {}) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add(labels);
 }
 
 prometheus::Gauge& MakeGauge(prometheus::Registry& registry, const char* name, const char* help,
@@ -69,6 +69,9 @@ constexpr char kWasteHelp[] =
 constexpr char kAdaptersName[] = "lorad_adapters";
 constexpr char kAdaptersHelp[] =
     "Adapters by state; stored counts all, resident includes those in use and those pinned";
+constexpr char kPreemptionsName[] = "lorad_preemptions_total";
+constexpr char kPreemptionsHelp[] =
+    "Running sequences that gave up their places; they go on from what is left of their pages";
 constexpr char kLoadsName[] = "lorad_adapter_loads_total";
 constexpr char kLoadsHelp[] = "Adapter loads into the pool by outcome";
 
@@ -91,9 +94,12 @@ Metrics::Metrics()
       prompt_tokens_(MakeCounter(*registry_, "lorad_prompt_tokens_total",
                                  "Prompt tokens of requests that ended")),
       output_tokens_(MakeCounter(*registry_, "lorad_output_tokens_total", "Tokens generated")),
-      preemptions_(MakeCounter(*registry_, "lorad_preemptions_total",
-                               "Running sequences that gave up their place; they go on from what "
-                               "is left of their pages")),
+      preemptions_(
+          MakeCounter(*registry_, kPreemptionsName, kPreemptionsHelp, {{"reason", "pages"}})),
+      gave_way_(
+          MakeCounter(*registry_, kPreemptionsName, kPreemptionsHelp, {{"reason", "priority"}})),
+      parks_(
+          MakeCounter(*registry_, kPreemptionsName, kPreemptionsHelp, {{"reason", "slow_reader"}})),
       overtakes_(MakeCounter(*registry_, "lorad_request_overtakes_total",
                              "Waiting requests that could not run yet, for each that was "
                              "admitted before one of them")),
@@ -133,6 +139,9 @@ Metrics::Metrics()
                                     "Distinct adapters that run in one step", kCountBuckets)),
       running_(MakeGauge(*registry_, "lorad_requests_running", "Requests in the batch")),
       waiting_(MakeGauge(*registry_, "lorad_requests_waiting", "Requests in the queue")),
+      parked_(MakeGauge(*registry_, "lorad_requests_parked",
+                        "Requests that lost their places because their readers are slow, until "
+                        "these have caught up")),
       pinned_requests_(MakeGauge(*registry_, "lorad_requests_pinned",
                                  "Waiting requests that were overtaken so often or long that room "
                                  "is made for them")),
@@ -211,6 +220,8 @@ void Metrics::OnStep(const StepReport& report) {
   batch_adapters_.Observe(report.adapters);
   output_tokens_.Increment(report.sampled_tokens);
   preemptions_.Increment(report.preemptions);
+  gave_way_.Increment(report.gave_way);
+  parks_.Increment(report.parked);
   overtakes_.Increment(report.overtakes);
   prefix_queried_.Increment(report.queried_tokens);
   prefix_hit_.Increment(report.cached_tokens);
@@ -218,7 +229,7 @@ void Metrics::OnStep(const StepReport& report) {
   totals_.cached_tokens += report.cached_tokens;
   totals_.prefix_evictions += report.prefix_evictions;
   totals_.output_tokens += report.sampled_tokens;
-  totals_.preemptions += report.preemptions;
+  totals_.preemptions += report.preemptions + report.gave_way + report.parked;
   totals_.steps += 1;
   totals_.step_ns += (report.plan + report.execute).count();
 }
@@ -226,6 +237,7 @@ void Metrics::OnStep(const StepReport& report) {
 void Metrics::OnGauges(const GaugeReport& report) {
   running_.Set(report.running);
   waiting_.Set(report.waiting);
+  parked_.Set(report.parked);
   pinned_requests_.Set(report.pinned_requests);
   adapter_drains_.Set(report.adapter_drains ? 1 : 0);
   budget_prompt_tokens_.Set(report.budget.prompt_tokens);

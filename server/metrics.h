@@ -72,6 +72,8 @@ class Metrics final : public EngineObserver {
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& output_tokens_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& gave_way_;
+  prometheus::Counter& parks_;
   prometheus::Counter& overtakes_;
   prometheus::Counter& evictions_;
   prometheus::Counter& prefix_queried_;
@@ -88,6 +90,7 @@ class Metrics final : public EngineObserver {
   prometheus::Histogram& batch_adapters_;
   prometheus::Gauge& running_;
   prometheus::Gauge& waiting_;
+  prometheus::Gauge& parked_;
   prometheus::Gauge& pinned_requests_;
   prometheus::Gauge& adapter_drains_;
   prometheus::Gauge& budget_prompt_tokens_;

@@ -66,6 +66,7 @@ class TokenStream {
   bool full(size_t coming = 0) const {
     return depth_.load(std::memory_order_relaxed) + coming >= capacity_;
   }
+  bool half_empty() const { return depth_.load(std::memory_order_relaxed) * 2 <= capacity_; }
 
   // Reader: everything that is there, possibly nothing.
   std::vector<StreamEvent> Take();

@@ -309,7 +309,7 @@ TEST(SmallPoolTest, EvictionsAndPreemptionsHappenAndChangeNoOutput) {
     ASSERT_TRUE(daemon.StartWithDemo());
     Client client({.address = daemon.address()});
     roomy = AskAll(&client, requests, 16);
-    EXPECT_EQ(daemon.Metrics().at("lorad_preemptions_total"), 0);
+    EXPECT_EQ(daemon.Metrics().at(R"(lorad_preemptions_total{reason="pages"})"), 0);
     EXPECT_EQ(daemon.Metrics().at("lorad_adapter_evictions_total"), 0);
   }
   for (const std::string admission : {"no-evict", "optimistic", "prompt-only"}) {
@@ -325,7 +325,7 @@ TEST(SmallPoolTest, EvictionsAndPreemptionsHappenAndChangeNoOutput) {
           << roomy[i].text;
     }
     const auto metrics = daemon.Metrics();
-    const double preemptions = metrics.at("lorad_preemptions_total");
+    const double preemptions = metrics.at(R"(lorad_preemptions_total{reason="pages"})");
     EXPECT_TRUE(admission == "no-evict" ? preemptions == 0
                                         : preemptions > 0 || admission == "optimistic")
         << admission << ": " << preemptions;

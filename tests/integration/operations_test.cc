@@ -60,6 +60,7 @@ TEST(MetricsTest, EveryFamilyIsThereWithItsMeaning) {
       {"lorad_batch_adapters", "histogram"},
       {"lorad_requests_running", "gauge"},
       {"lorad_requests_waiting", "gauge"},
+      {"lorad_requests_parked", "gauge"},
       {"lorad_requests_pinned", "gauge"},
       {"lorad_request_overtakes_total", "counter"},
       {"lorad_adapter_draining", "gauge"},
@@ -132,7 +133,7 @@ TEST(MetricsTest, CountersMoveByWhatARequestDid) {
       moved["lorad_pool_pages{use=\"free\"}"],
       -moved["lorad_pool_pages{use=\"adapter\"}"] - moved["lorad_pool_pages{use=\"kv_cached\"}"]);
   EXPECT_FALSE(moved.contains("lorad_adapters{state=\"stored\"}"));
-  EXPECT_FALSE(moved.contains("lorad_preemptions_total"));
+  EXPECT_FALSE(moved.contains(R"(lorad_preemptions_total{reason="pages"})"));
 
   const auto middle = daemon.Metrics();
   EXPECT_FALSE(Ask(&client, GreedyRequest("nobody", "a")).status.ok());

@@ -11,7 +11,7 @@
 
 namespace lorad {
 
-struct PlannerFixture final : PlannerFacts {
+struct PlannerFixture : PlannerFacts {
   explicit PlannerFixture(const SchedulerPolicy& policy_in)
       : policy(policy_in), ledger(policy), queue(&policy, &ledger) {
     Arrive("");  // whose requests the running ones are, unless a test says otherwise

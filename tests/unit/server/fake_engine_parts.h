@@ -411,6 +411,8 @@ struct EngineFixture {
   struct CountingObserver : EngineObserver {
     void OnStep(const StepReport& r) override {
       preemptions += r.preemptions;
+      gave_way += r.gave_way;
+      parked += r.parked;
       max_adapters = std::max(max_adapters, r.adapters);
       cached_tokens += r.cached_tokens;
       steps += 1;
@@ -428,6 +430,7 @@ struct EngineFixture {
       }
     }
     std::vector<double> forecast_ratios;  // first tokens: as they came over as foreseen
+    int gave_way = 0, parked = 0;
     int preemptions = 0, finished = 0, evictions = 0, max_adapters = 0, cached_tokens = 0;
     int steps = 0;
     double tenant_spread = 0;

@@ -39,7 +39,9 @@ class PlanCheck {
       for (const bool ready : {true, false}) AddRows(view.waiting->rows(Priority(p), ready));
     }
     for (const StepPlan::Run& run : plan.run) turns_[run.id] = &run;
-    preempted_.insert(plan.preempt.begin(), plan.preempt.end());
+    for (const auto* some : {&plan.preempt, &plan.give_way}) {
+      preempted_.insert(some->begin(), some->end());
+    }
     admitted_.insert(plan.admit.begin(), plan.admit.end());
     refused_.insert(plan.refuse.begin(), plan.refuse.end());
   }
@@ -50,6 +52,7 @@ class PlanCheck {
     if (!status.ok()) return status;  // the others count on it
     status.Update(Progress());
     status.Update(Victims());
+    status.Update(GivesWay());
     status.Update(RunningAreServed());
     status.Update(Pinned());
     status.Update(Overtaking());
@@ -77,7 +80,8 @@ class PlanCheck {
 
   absl::Status Turns() {
     if (turns_.size() != plan_.run.size()) return Broken("I1: somebody runs twice");
-    if (preempted_.size() != plan_.preempt.size() || admitted_.size() != plan_.admit.size()) {
+    if (preempted_.size() != plan_.preempt.size() + plan_.give_way.size() ||
+        admitted_.size() != plan_.admit.size()) {
       return Broken("I1: somebody is preempted or admitted twice");
     }
     for (RequestId id : plan_.admit) {
@@ -168,7 +172,7 @@ class PlanCheck {
     const bool paused = std::any_of(view_.running.begin(), view_.running.end(),
                                     [](const RunningView& r) { return r.paused; });
     const bool nobody = running_.empty() && waiting_.empty();
-    const bool does = !plan_.run.empty() || !plan_.preempt.empty() || !plan_.load.empty() ||
+    const bool does = !plan_.run.empty() || !preempted_.empty() || !plan_.load.empty() ||
                       !plan_.refuse.empty() || view_.adapter_loads_in_flight > 0;
     if (paused || nobody || does) return absl::OkStatus();
     return Broken("I4: {} run, {} wait, and the plan is empty", running_.size(), waiting_.size());
@@ -206,8 +210,37 @@ class PlanCheck {
     return absl::OkStatus();
   }
 
+  // Places are taken for somebody who is more urgent and may be admitted, or are of no use.
+  absl::Status GivesWay() const {
+    if (plan_.give_way.empty()) return absl::OkStatus();
+    if (!policy_.give_way || !plan_.preempt.empty() || !plan_.admit.empty()) {
+      return Broken("I9: {} gives way in a step that preempts or admits", plan_.give_way[0]);
+    }
+    int most_urgent = kPriorities;
+    bool anybody = false;
+    for (const auto& [id, w] : waiting_) {
+      if (!w.ready()) continue;
+      anybody = true;
+      most_urgent = std::min(most_urgent, static_cast<int>(ClassOf(w.request->priority, policy_)));
+    }
+    if (!anybody) return Broken("I9: {} gives way to nobody", plan_.give_way[0]);
+    for (RequestId id : plan_.give_way) {
+      if (!running_.contains(id)) return Broken("I9: {} gives way and does not run", id);
+      const RunningView& r = *running_.at(id);
+      if (r.paused_since <= view_.now - policy_.parking_delay) continue;
+      if (static_cast<int>(ClassOf(r.priority, policy_)) <= most_urgent) {
+        return Broken("I9: {} gives way to nobody more urgent", id);
+      }
+      if (r.preemptions >= policy_.max_preemptions || r.overtakes >= policy_.max_overtakes) {
+        return Broken("I9: {} gives way again", id);
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status RunningAreServed() const {
-    if (tokens_left_ <= 0) return absl::OkStatus();
+    // Who gives way may leave the token that it would have had.
+    if (tokens_left_ <= static_cast<int64_t>(plan_.give_way.size())) return absl::OkStatus();
     for (const auto& [id, r] : running_) {
       if (r->paused || preempted_.contains(id)) continue;
       const int wanted = std::min(r->known_tokens - r->computed_tokens, policy_.max_chunk_tokens);
@@ -226,7 +259,7 @@ class PlanCheck {
   }
 
   absl::Status Pinned() const {
-    if (!plan_.preempt.empty() || loads_left_ == 0) return absl::OkStatus();
+    if (!preempted_.empty() || loads_left_ == 0) return absl::OkStatus();
     if (static_cast<int>(waiting_.size()) > policy_.max_passed_over) return absl::OkStatus();
     for (const auto& [id, w] : waiting_) {
       if (!IsPinned(*w.request) || !w.heads_lane || w.state != AdapterState::kStored) continue;
@@ -334,7 +367,7 @@ class PlanCheck {
   // What is left at the end was there when its turn came.
   absl::Status IsNotLeftBehind(const Waiter& waiter) const {
     const WaitingRequest& w = *waiter.request;
-    if (!waiter.ready() || !plan_.preempt.empty()) return absl::OkStatus();
+    if (!waiter.ready() || !preempted_.empty()) return absl::OkStatus();
     if (refused_.contains(w.id)) {
       return SurelyFits(w) ? Broken("I8: {} is refused and fits", w.id) : absl::OkStatus();
     }

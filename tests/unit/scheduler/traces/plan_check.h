@@ -14,7 +14,7 @@
 //         the places that are left are kept from its tenant
 //   I9  without need nobody is preempted; who was preempted max_preemptions times, or overtaken
 //       max_overtakes times, only together with everybody who was not; and who has less of a claim
-//       goes first
+//       goes first. Who gives way is less urgent than somebody who waits, or its reader is slow
 #pragma once
 
 #include "absl/status/status.h"

@@ -108,7 +108,11 @@ void PlanTrace::End(RequestId id) {
 
 void PlanTrace::Cancel(RequestId id) { End(id); }
 
-void PlanTrace::SetPaused(RequestId id, bool paused) { sequences_.at(id)->paused = paused; }
+void PlanTrace::SetPaused(RequestId id, bool paused) {
+  Sequence& s = *sequences_.at(id);
+  s.paused = paused;
+  s.paused_since = paused ? now_ : TimePoint::max();
+}
 
 void PlanTrace::FinishLoad(AdapterVersionId adapter, bool failed) {
   LORAD_CHECK(std::erase(loading_, adapter) == 1);
@@ -142,7 +146,8 @@ std::vector<RunningView> PlanTrace::Running() const {
          .releasable_pages = static_cast<int>(held - s->lease.pages() + s->lease.sole_pages()),
          .preemptions = s->preemptions,
          .overtakes = s->overtakes,
-         .paused = s->paused});
+         .paused = s->paused,
+         .paused_since = s->paused_since});
   }
   return running;
 }
@@ -161,7 +166,9 @@ absl::Status PlanTrace::Step() {
                          .evictable_pages = available - free,
                          .adapter_loads_in_flight = static_cast<int>(loading_.size()),
                          .output_share = output_share_.share()};
+  const bool gave_way = !plan_.give_way.empty();
   PlanStep(view, options_.policy, &plan_);
+  totals_.in_vain += gave_way && plan_.admit.empty() && plan_.give_way.empty() ? 1 : 0;
   Note();
   if (absl::Status status = CheckPlan(view, options_.policy, plan_); !status.ok()) return status;
   Carry();
@@ -187,6 +194,7 @@ void PlanTrace::Note() {
     hash_ ^= hash_ >> 29;
   };
   for (RequestId id : plan_.preempt) mix(id * 8 + 1);
+  for (RequestId id : plan_.give_way) mix(id * 8);
   for (RequestId id : plan_.admit) mix(id * 8 + 2);
   for (const StepPlan::Load& load : plan_.load) mix(load.adapter * 8 + 3), mix(load.request);
   for (const StepPlan::Run& run : plan_.run) {
@@ -209,6 +217,9 @@ void PlanTrace::Carry() {
   totals_.reserved += plan_.reserved_for != 0 ? 1 : 0;
   totals_.drained += plan_.draining != 0 ? 1 : 0;
   for (RequestId id : plan_.preempt) Preempt(id);
+  for (RequestId id : plan_.give_way) Preempt(id);
+  totals_.preempted += static_cast<int>(plan_.preempt.size());
+  totals_.gave_way += static_cast<int>(plan_.give_way.size());
   for (RequestId id : plan_.admit) Admit(id);
   for (const StepPlan::Load& load : plan_.load) Load(load.adapter);
   for (const StepPlan::Run& run : plan_.run) TakeTurn(run);
@@ -243,7 +254,6 @@ void PlanTrace::Preempt(RequestId id) {
   Sequence& s = *sequences_.at(id);
   LetGo(&s, /*keep_prefix=*/true);
   ++s.preemptions;
-  ++totals_.preempted;
   NoteDepartures();
   Wait(&s);
 }

@@ -48,6 +48,7 @@ class PlanTrace final : private PlannerFacts {
     int charged = 0;  // of the prompt
     bool running = false;
     bool paused = false;
+    TimePoint paused_since = TimePoint::max();
     int preemptions = 0;
     int overtakes = 0;  // before its last admission
     PageList pages;
@@ -84,7 +85,8 @@ class PlanTrace final : private PlannerFacts {
 
   // What happened in all, to see that a trace is worth something.
   struct Totals {
-    int admitted = 0, preempted = 0, loads = 0, refused = 0, overtakes = 0, reserved = 0;
+    int admitted = 0, preempted = 0, gave_way = 0, in_vain = 0, loads = 0, refused = 0,
+        overtakes = 0, reserved = 0;
     int pinned = 0, drained = 0, cached_tokens = 0, evictions = 0;
   };
   const Totals& totals() const { return totals_; }
