@@ -11,7 +11,6 @@ std::vector<const RunningView*> ByClaim(const StepDraft& draft) {
     bool may_go;
     Priority priority;
     uint64_t counter;
-    int computed;
     RequestId id;
     const RunningView* sequence;
   };
@@ -24,13 +23,12 @@ std::vector<const RunningView*> ByClaim(const StepDraft& draft) {
          .may_go = MayBePreempted(r, policy),
          .priority = its,
          .counter = policy.fair_tenants ? draft.view.tenants->counter(r.tenant, its) : 0,
-         .computed = policy.cheapest_victim ? -r.computed_tokens : 0,
          .id = r.id,
          .sequence = &r});
   }
   std::sort(claims.begin(), claims.end(), [](const Claim& a, const Claim& b) {
-    return std::tie(a.idle, a.may_go, a.priority, a.counter, a.computed, a.id) <
-           std::tie(b.idle, b.may_go, b.priority, b.counter, b.computed, b.id);
+    return std::tie(a.idle, a.may_go, a.priority, a.counter, a.id) <
+           std::tie(b.idle, b.may_go, b.priority, b.counter, b.id);
   });
   std::vector<const RunningView*> sorted;
   for (const Claim& claim : claims) sorted.push_back(claim.sequence);

@@ -12,14 +12,14 @@ inline bool IsIdle(const RunningView& r, const PlannerView& view, const Schedule
   return r.paused_since <= view.now && view.now - r.paused_since >= policy.parking_delay;
 }
 
-// Somebody may be preempted so often, and not right after it had to wait long.
+// So often and no more.
 inline bool MayBePreempted(const RunningView& r, const SchedulerPolicy& policy) {
-  return r.preemptions < policy.max_preemptions && r.overtakes < policy.max_overtakes;
+  return r.preemptions < policy.max_preemptions;
 }
 
 // The running sequences, those who keep their places longest first. Who does nothing because its
 // reader is slow goes first of all. Then go the least urgent, then who is on behalf of the tenant
-// that has had most, then who loses least. Nobody is preempted again and again while there is
+// that has had most, then the youngest. Nobody is preempted again and again while there is
 // anybody else.
 std::vector<const RunningView*> ByClaim(const StepDraft& draft);
 

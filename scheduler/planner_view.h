@@ -26,7 +26,6 @@ struct RunningView {
   int held_pages = 0;
   int releasable_pages = 0;  // of held_pages: those that nobody else holds
   int preemptions = 0;
-  int overtakes = 0;  // while it waited
   bool paused =
       false;  // keeps its pages, gets no tokens: its reader is slow, or enough is on its way
   TimePoint paused_since = TimePoint::max();  // its reader is slow

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "memory/base/clock.h"
 #include "scheduler/objective.h"
@@ -45,12 +46,12 @@ struct SchedulerPolicy {
   double cached_price = 0.1;
   // Of max_sequences: places that are kept for tenants which have fewer running than their share,
   // so that they need not wait until somebody of a flooding tenant ends. 0: none is.
-  double kept_places_share = 1.0 / 16;
+  double kept_places_share = 1.0 / 8;
 
   // Priorities. A waiting request counts as one class more urgent for each `ageing` that it has
   // waited, so that no class waits for ever; zero: it does not age.
   bool priorities = true;  // false: all are of one class
-  Duration ageing = std::chrono::seconds(10);
+  Duration ageing = std::chrono::seconds(5);
   // Of the tokens that decode leaves, this share is kept from the most urgent class while a less
   // urgent one has prompt tokens to compute. 0: nothing is kept.
   double lower_class_share = 0.1;
@@ -60,8 +61,8 @@ struct SchedulerPolicy {
   // kOptimistic: the share of the output that it may yet make that a sequence is expected to make:
   // it begins at `first`, falls to `least` in so many steps, and rises again with each preemption.
   double first_output_share = 0.7;
-  double least_output_share = 0.1;
-  int output_share_steps = 600;
+  double least_output_share = 0.05;
+  int output_share_steps = 300;
 
   // No head-of-line blocking: who does not fit has room reserved, and those behind it may go before
   // it if they end before that room is there or fit beside it. False: they wait for it.
@@ -72,8 +73,11 @@ struct SchedulerPolicy {
 
   // A request that waits for an adapter is overtaken by those that can run. Once it was overtaken
   // so often, or for so long, it is pinned: the room that its adapter lacks is reserved for it.
-  int max_overtakes = 8;
-  Duration max_overtaken_time = std::chrono::milliseconds(500);
+  // Room for an adapter is made by not using another one, so whoever is pinned too soon costs all
+  // more than it gains. kNeverPinned and Duration::max(): nobody is.
+  static constexpr int kNeverPinned = std::numeric_limits<int>::max();
+  int max_overtakes = 64;
+  Duration max_overtaken_time = std::chrono::seconds(3);
   // While somebody is pinned, the adapter in use that has least to do is drained: of its requests
   // only those are let in that go on for at most so many times as long as it would without. 0:
   // nothing is drained.
@@ -88,12 +92,13 @@ struct SchedulerPolicy {
   Duration parking_delay = std::chrono::milliseconds(100);
 
   // Who gives way when pages run out: of the least urgent class, on behalf of the tenant that has
-  // had most, whoever has least computed (false: the youngest).
-  bool cheapest_victim = true;
-  int max_preemptions = 3;  // of one request; then others give way while there are any
+  // had most, the youngest. So often at most; then others do while there are any.
+  int max_preemptions = 3;
 };
 
-// The same budgets and objectives, and none of the rules: first come, first served.
+// The same budgets and objectives, and none of the rules: first come, first served. Whoever is
+// first and does not fit, or whose adapter does not, stops all behind it until it does, so nobody
+// starves and nobody need be pinned. Others go before it only while its adapter is loaded.
 constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
   policy.tune_steps = false;
   policy.fair_tenants = false;
@@ -103,10 +108,12 @@ constexpr SchedulerPolicy PlainFcfs(SchedulerPolicy policy) {
   policy.admission = AdmissionMode::kPromptOnly;
   policy.backfill = false;
   policy.max_adapter_bytes = 0;
+  policy.max_overtakes = SchedulerPolicy::kNeverPinned;
+  policy.max_overtaken_time = Duration::max();
   policy.drain_tolerance = 0;
   policy.kept_requests = 0;
   policy.give_way = false;
-  policy.cheapest_victim = false;
+  policy.max_preemptions = std::numeric_limits<int>::max();
   return policy;
 }
 

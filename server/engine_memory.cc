@@ -90,12 +90,10 @@ void Engine::Return(std::unique_ptr<Sequence> s) {
 }
 
 void Engine::Admit(RequestId id) {
-  const int overtakes = queue_.Find(id)->overtakes;
   queue_.Admit(id, now_);
   const auto at = waiting_.find(id);
   std::unique_ptr<Sequence> s = std::move(at->second);
   waiting_.erase(at);
-  s->overtakes = overtakes;
   for (const AdapterRef& ref : s->request->adapters) {
     s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),
                            .pages = pool_.adapters().Lease(ref.version->id, now_),

@@ -162,7 +162,6 @@ void Engine::MakePlan() {
                              .left_tokens = s->left_tokens(),
                              .held_pages = static_cast<int>(s->pages.size()),
                              .preemptions = s->preemptions,
-                             .overtakes = s->overtakes,
                              .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s),
                              .paused_since = s->paused_since});
   }

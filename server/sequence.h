@@ -50,7 +50,6 @@ struct Sequence {
   TimePoint paused_since = TimePoint::max();
   Duration adapter_load{};  // waited for the adapter before the first admission
   int preemptions = 0;
-  int overtakes = 0;  // by others while it waited last
 
   // What the steps under way will add (server/step_pipeline.h).
   struct Ahead {

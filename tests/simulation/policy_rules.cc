@@ -1,6 +1,5 @@
 #include "tests/simulation/policy_rules.h"
 
-#include <chrono>
 #include <limits>
 
 namespace lorad::sim {
@@ -11,6 +10,8 @@ std::vector<PolicyRule> PolicyRules() {
        [](SchedulerPolicy* p) { p->tune_steps = false; }},
       {"fairness", "tenants by what they have had",
        [](SchedulerPolicy* p) { p->fair_tenants = false; }},
+      {"places", "the last places are for tenants below their share",
+       [](SchedulerPolicy* p) { p->kept_places_share = 0; }},
       {"priorities", "classes by urgency", [](SchedulerPolicy* p) { p->priorities = false; }},
       {"ageing", "classes that were passed over become more urgent",
        [](SchedulerPolicy* p) { p->ageing = Duration::zero(); }},
@@ -20,15 +21,19 @@ std::vector<PolicyRule> PolicyRules() {
        [](SchedulerPolicy* p) { p->admission = AdmissionMode::kPromptOnly; }},
       {"backfill", "who does not fit has room reserved, and others go before it meanwhile",
        [](SchedulerPolicy* p) { p->backfill = false; }},
+      {"backfill-bound", "only so many others go before one that does not fit",
+       [](SchedulerPolicy* p) { p->max_backfills = std::numeric_limits<int>::max(); }},
       {"pinning", "who was overtaken too often has room kept for its adapter",
        [](SchedulerPolicy* p) {
-         p->max_overtakes = std::numeric_limits<int>::max();
-         p->max_overtaken_time = std::chrono::hours(1000000);
+         p->max_overtakes = SchedulerPolicy::kNeverPinned;
+         p->max_overtaken_time = Duration::max();
        }},
       {"draining", "for whom an adapter in use is drained",
        [](SchedulerPolicy* p) { p->drain_tolerance = 0; }},
       {"keeping", "adapters of the next requests stay while others are loaded",
        [](SchedulerPolicy* p) { p->kept_requests = 0; }},
+      {"preemption-bound", "who was preempted three times is not while there is another",
+       [](SchedulerPolicy* p) { p->max_preemptions = std::numeric_limits<int>::max(); }},
   };
 }
 

@@ -65,7 +65,7 @@ TEST(SimulationTest, EveryRequestOfAnIdleServerFinishes) {
 // Wherever random cases go: this many every time, more by hand (lorad-sim soak).
 TEST(SimulationTest, RandomCasesKeepTheInvariants) {
   uint64_t preempted = 0, evicted = 0, failed = 0, cancelled = 0, found = 0, late = 0, refused = 0;
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  for (uint64_t seed = 1; seed <= 80; ++seed) {
     RandomCase random_case = MakeRandomCase(seed, 300);
     random_case.options.server.validate_every = 53;
     const auto result = RunRandomCase(random_case);

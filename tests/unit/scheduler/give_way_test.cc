@@ -35,7 +35,7 @@ TEST(GiveWayTest, TheUrgentTakeAPlaceFromWhoHasTheLeastClaim) {
   Full f;
   f.Wait({.id = 5, .tokens = 4, .priority = Priority::kInteractive});
   StepPlan plan = f.Plan();
-  EXPECT_THAT(plan.give_way, ElementsAre(2)) << "it loses least";
+  EXPECT_THAT(plan.give_way, ElementsAre(2)) << "the youngest";
   EXPECT_THAT(plan.run, ElementsAre(StepPlan::Run{.id = 1, .tokens = 1}));
   EXPECT_THAT(plan.admit, IsEmpty());
   f.running.pop_back();
@@ -54,12 +54,12 @@ TEST(GiveWayTest, NobodyDoesForItsEquals) {
   EXPECT_THAT(f.Plan().give_way, ElementsAre(1));
 }
 
-TEST(GiveWayTest, NobodyWhoDidSoTooOftenOrWaitedLong) {
+TEST(GiveWayTest, NobodyWhoDidSoTooOften) {
   Full f;
   f.Wait({.id = 5, .tokens = 4, .priority = Priority::kInteractive});
   f.running[1].preemptions = f.policy.max_preemptions;
   EXPECT_THAT(f.Plan().give_way, ElementsAre(1));
-  f.running[0].overtakes = f.policy.max_overtakes;
+  f.running[0].preemptions = f.policy.max_preemptions;
   EXPECT_THAT(f.Plan().give_way, IsEmpty());
 }
 

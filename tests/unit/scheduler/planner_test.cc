@@ -422,6 +422,16 @@ TEST_F(PlannerTest, ALongTimePinsAsWell) {
   EXPECT_EQ(f_.Plan().pinned, 1);
 }
 
+TEST(PlannerFcfsTest, NobodyIsPinned) {
+  PlannerFixture f(PlainFcfs(kPolicy));
+  f.free = 3;
+  f.Decode(1, 5, 1);
+  f.Wait({.id = 2, .adapter = 7, .adapter_pages = 4, .state = AdapterState::kStored});
+  f.queue.Overtake(2, 1000, f.now);
+  f.now += std::chrono::hours(1);
+  EXPECT_EQ(f.Plan().pinned, 0);
+}
+
 TEST(PlannerAdaptersTest, BytesOfAStepAreBoundAndTheLeastBusyIsDrained) {
   SchedulerPolicy policy = kPolicy;
   policy.max_adapter_bytes = 5;
@@ -458,6 +468,14 @@ TEST_F(PlannerTest, WhatTheNextRequestsUseIsKept) {
   EXPECT_THAT(plan.load, IsEmpty());
   f_.queue.Overtake(6, kPolicy.max_overtakes, f_.now);
   EXPECT_THAT(f_.Plan().load, ElementsAre(Load{8, 6})) << "who has waited long need not care";
+}
+
+TEST_F(PlannerTest, OfEqualsTheYoungestGivesWay) {
+  f_.Decode(1, 17, 1);
+  f_.Decode(2, 33, 2);  // has computed more
+  const StepPlan plan = f_.Plan();
+  EXPECT_THAT(plan.preempt, ElementsAre(2));
+  EXPECT_THAT(plan.run, ElementsAre(Turn{1, 1, 1}));
 }
 
 TEST_F(PlannerTest, VictimsAreOfTheLatestClassThenOfTheTenantThatHadMost) {

@@ -180,12 +180,12 @@ class PlanCheck {
 
   absl::Status Victims() const {
     const auto is_protected = [this](const RunningView& r) {
-      return r.preemptions >= policy_.max_preemptions || r.overtakes >= policy_.max_overtakes;
+      return r.preemptions >= policy_.max_preemptions;
     };
     const auto claim = [this](const RunningView& r) {
       const Priority its = ClassOf(r.priority, policy_);
       const uint64_t counter = policy_.fair_tenants ? view_.tenants->counter(r.tenant, its) : 0;
-      return std::tuple(its, counter, policy_.cheapest_victim ? -r.computed_tokens : 0, r.id);
+      return std::tuple(its, counter, r.id);
     };
     int64_t missing = 0;
     for (const auto& [id, r] : running_) {
@@ -231,7 +231,7 @@ class PlanCheck {
       if (static_cast<int>(ClassOf(r.priority, policy_)) <= most_urgent) {
         return Broken("I9: {} gives way to nobody more urgent", id);
       }
-      if (r.preemptions >= policy_.max_preemptions || r.overtakes >= policy_.max_overtakes) {
+      if (r.preemptions >= policy_.max_preemptions) {
         return Broken("I9: {} gives way again", id);
       }
     }

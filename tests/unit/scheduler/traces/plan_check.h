@@ -12,9 +12,9 @@
 //         for everybody's whole output beside it, and its adapter may join. Except: the step
 //         preempts; somebody before it has pages reserved, is pinned or (without backfill) waits;
 //         the places that are left are kept from its tenant
-//   I9  without need nobody is preempted; who was preempted max_preemptions times, or overtaken
-//       max_overtakes times, only together with everybody who was not; and who has less of a claim
-//       goes first. Who gives way is less urgent than somebody who waits, or its reader is slow
+//   I9  without need nobody is preempted; who was preempted max_preemptions times, only
+//       together with everybody who was not; and who has less of a claim goes first. Who gives
+//       way is less urgent than somebody who waits, or its reader is slow
 #pragma once
 
 #include "absl/status/status.h"

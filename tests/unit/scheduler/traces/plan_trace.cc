@@ -145,7 +145,6 @@ std::vector<RunningView> PlanTrace::Running() const {
          .held_pages = static_cast<int>(held),
          .releasable_pages = static_cast<int>(held - s->lease.pages() + s->lease.sole_pages()),
          .preemptions = s->preemptions,
-         .overtakes = s->overtakes,
          .paused = s->paused,
          .paused_since = s->paused_since});
   }
@@ -260,7 +259,6 @@ void PlanTrace::Preempt(RequestId id) {
 
 void PlanTrace::Admit(RequestId id) {
   Sequence& s = *sequences_.at(id);
-  s.overtakes = queue_.Find(id)->overtakes;
   queue_.Admit(id, now_);
   if (s.request.adapter != 0) pool_.adapters().Lease(s.request.adapter, now_);
   PrefixCache::Hit hit = pool_.prefixes().Acquire(ScopeOf(s), s.tokens, s.known() - 1, &s.pages);

@@ -50,7 +50,6 @@ class PlanTrace final : private PlannerFacts {
     bool paused = false;
     TimePoint paused_since = TimePoint::max();
     int preemptions = 0;
-    int overtakes = 0;  // before its last admission
     PageList pages;
     PrefixCache::Lease lease;
     PrefixCache::Found found;

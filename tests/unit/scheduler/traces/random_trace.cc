@@ -47,7 +47,6 @@ SchedulerPolicy DrawPolicy(Dice* dice) {
   if (dice->Chance(0.3)) p.kept_requests = dice->Int(0, 4);
   p.give_way = dice->Chance(0.7);
   p.parking_delay = std::chrono::milliseconds(dice->Int(0, 200));
-  p.cheapest_victim = dice->Chance(0.7);
   p.max_preemptions = dice->Int(1, 4);
   return p;
 }
