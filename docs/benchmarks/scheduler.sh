@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # scheduler.sh [BUILD]: makes the simulated part of the scheduler's page and its pictures anew. BUILD: a build
-# directory with simulation_evidence (build/release). About two minutes; the same figures on any machine.
+# directory with simulation_evidence (build/release). About five minutes; the same figures on any machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 build=${1:-../../build/release}
