@@ -22,7 +22,10 @@ int PlacesInStep::For(TenantIndex tenant, Priority priority) const {
   const int places = std::min(left(), budget_.sequences - taken);
   if (!policy_.fair_tenants) return places;
   const double lacking = Lacking(tenant);
-  if (lacking <= 0) {
+  // Who is far behind has its turn all the same: those who would get the place have had more.
+  const bool far_behind =
+      tenants_.behind(tenant, ClassOf(priority, policy_)) > policy_.max_step_tokens;
+  if (lacking <= 0 && !far_behind) {
     return places - static_cast<int>(policy_.kept_places_share * budget_.sequences);
   }
   // A tuned budget moves from step to step, and those who together have no more than all of it need

@@ -89,6 +89,13 @@ uint64_t TenantLedger::counter(TenantIndex tenant, Priority priority) const {
   return tenants_[tenant].accounts[static_cast<size_t>(priority)].counter;
 }
 
+double TenantLedger::behind(TenantIndex tenant, Priority priority) const {
+  const auto& active = classes_[static_cast<size_t>(priority)].active;
+  const uint64_t its = counter(tenant, priority);
+  if (active.empty() || active.rbegin()->first <= its) return 0;
+  return static_cast<double>(active.rbegin()->first - its) / kUnitsPerToken;
+}
+
 double TenantLedger::share(TenantIndex tenant) const {
   return static_cast<double>(tenants_[tenant].weight) / static_cast<double>(active_weight_);
 }

@@ -15,9 +15,10 @@
 // only less the floor of its class.
 //
 // Bound. Of two tenants that both have requests of a class waiting all the time, as long as these
-// fit, their adapters are there and no places are kept (SchedulerPolicy::kept_places_share),
-// weighted service differs by at most 2 U, where U is the greatest cost that the admitted requests
-// of one tenant may still cause: who is ahead gets no new request in.
+// fit and their adapters are there, weighted service differs by at most 2 U, where U is the
+// greatest cost that the admitted requests of one tenant may still cause: who is ahead gets no new
+// request in. Where places are kept (SchedulerPolicy::kept_places_share) they may go to somebody
+// who is ahead by the tokens of a step, and it is as much more.
 //
 // Counters are in eighths of a token of weight 1 and price 1, and what a division leaves is carried
 // to the next charge, so sums are exact and 2^53 tokens at price 2 and weight 0.01 do not overflow
@@ -72,6 +73,9 @@ class TenantLedger {
   uint64_t Cost(TenantIndex tenant, Priority priority, const Tokens& tokens) const;
 
   uint64_t counter(TenantIndex tenant, Priority priority) const;
+  // By how much the counter is less than the greatest of the active tenants of the class, in
+  // tokens.
+  double behind(TenantIndex tenant, Priority priority) const;
   // Its weight over those of all tenants that are active in any class.  REQUIRES: it is.
   double share(TenantIndex tenant) const;
   // The least counter of the active tenants of the class; of the one that was last if none is.
