@@ -204,6 +204,7 @@ void PromptPlanner::Block(const WaitingRequest& w, int64_t pages) {
     d_.plan.refuse.push_back(w.id);
     return;
   }
+  if (IsPinned(w)) adapters_.MakeWayFor(w);
   if (!d_.policy.backfill) {
     order_->StopReady();
     order_->StopCold();
@@ -263,7 +264,6 @@ void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
     const Need need = NeedOf(w);
     if (Fits(need)) return Admit(c, need);
     if (MakeWayFor(c)) return;
-    if (IsPinned(w)) adapters_.MakeWayFor(w);
     Block(w, need.in_all);
   }
   Keep(w);
@@ -360,7 +360,6 @@ void PromptPlanner::ConsiderLoad(const PolicyOrder::Candidate& c) {
   const bool alone = d_.view.running.empty() && d_.plan.admit.empty();
   const int64_t kept = pinned || alone ? 0 : kept_pages_;
   if (w.adapter_pages > Spare() - kept) {
-    if (pinned) adapters_.MakeWayFor(w);
     if (!pinned && !alone && d_.policy.backfill) return PassOver(w);
     return Block(w, w.adapter_pages + NeedOf(w).in_all);
   }
