@@ -20,6 +20,11 @@ struct StepPlan {
     RequestId id = 0;
     int tokens = 0;          // to compute this step
     uint32_t new_pages = 0;  // to add to the sequence's table before
+    // Of `tokens`, the last ones: drafted, and to be verified by this step; those that it does not
+    // confirm are computed in vain. None yet.
+    int drafted_tokens = 0;
+    // Its rows are for a backward pass, too, that trains the request's adapter. None yet.
+    bool trains = false;
     bool operator==(const Run&) const = default;
   };
   struct Overtaken {

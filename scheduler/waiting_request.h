@@ -26,6 +26,9 @@ struct WaitingRequest {
   uint32_t adapter_pages = 0;    // of its image
   uint64_t adapter_bytes = 0;
   int preemptions = 0;
+  // One of several samples of a request: its first one, whose pages it shares and beside which it
+  // should run; 0: it is alone. Always so yet.
+  RequestId sample_of = 0;
 
   // The queue's: how often somebody behind it was admitted, and since when.
   int overtakes = 0;

@@ -423,6 +423,7 @@ absl::Status ValidateConfig(const Config& c) {
   RequireTenants(c, require);
   require(c.max_running >= 1 && c.max_running <= 4096, "--max-running: must be in [1, 4096]");
   RequireQueue(c, require);
+  c.rules.Check(require);
   require(c.max_step_tokens >= c.max_running && c.max_step_tokens <= 65536,
           "--max-step-tokens: must be in [max-running, 65536]");
   require(c.max_chunk_tokens >= 1, "--max-chunk-tokens: must be positive");
@@ -462,6 +463,7 @@ std::variant<Config, ExitNow> ParseCommandLine(int argc, const char* const* argv
   AddTenantOptions(app, config);
   AddSchedulingOptions(app, config);
   AddQueueOptions(app, config);
+  config.rules.AddTo(app);
   AddServerOptions(app, config);
   try {
     app.parse(argc, argv);

@@ -13,6 +13,7 @@
 #include "memory/base/check.h"
 #include "scheduler/objective.h"
 #include "scheduler/policy.h"
+#include "server/rule_options.h"
 #include "server/tenants.h"
 
 namespace lorad {
@@ -69,6 +70,7 @@ struct Config {
   int max_chunk_tokens = 256;
   std::string admission = "no-evict";  // no-evict, optimistic, prompt-only
   bool backfill = true;
+  RuleOptions rules;
   int default_max_tokens = 256;
   double slow_reader_timeout_s = 60;
 

@@ -183,6 +183,7 @@ void Daemon::Parts::MakeEngine() {
                     .reserve_pages = pool->pages().total_pages() / 100};
   options.policy.admission = config.Admission();
   options.policy.backfill = config.backfill;
+  config.rules.Apply(&options.policy);
   options.vocab_size = model.vocab_size;
   options.max_model_len = MaxModelLen();
   options.max_waiting = config.max_waiting;

@@ -76,6 +76,7 @@ void Engine::Run() {
 absl::StatusOr<RequestId> Engine::Submit(std::unique_ptr<GenerationRequest> request) {
   const GenerationRequest& r = *request;
   if (!healthy() || draining()) return ShuttingDown();
+  if (r.samples != 1) return InvalidField("samples", "one for now");
   if (r.prompt.empty()) return InvalidField("prompt", "must have at least one token");
   if (r.score ? r.max_tokens != 0 : r.max_tokens < 1) {
     return InvalidField("max_tokens", "must be at least 1");

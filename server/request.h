@@ -34,6 +34,7 @@ struct GenerationRequest {
       0;  // index of the first prompt token to score; token 0 has no prediction, is left out
   int score_top = 0;
   std::vector<AdapterRef> adapters;  // ordered; empty: the base model. At most one for now.
+  int samples = 1;                   // of the same prompt, that share its pages. One for now.
   std::string tenant;                // that the call speaks for; empty: none
   double tenant_weight = 1;          // the tenant's share against others'
   int64_t tenant_max_waiting = 0;  // of the tenant's requests in the queue; 0: no limit of its own

@@ -32,6 +32,8 @@ std::vector<PolicyRule> PolicyRules() {
        [](SchedulerPolicy* p) { p->drain_tolerance = 0; }},
       {"keeping", "adapters of the next requests stay while others are loaded",
        [](SchedulerPolicy* p) { p->kept_requests = 0; }},
+      {"giving-way", "less urgent work and slow readers make room",
+       [](SchedulerPolicy* p) { p->give_way = false; }},
       {"preemption-bound", "who was preempted three times is not while there is another",
        [](SchedulerPolicy* p) { p->max_preemptions = std::numeric_limits<int>::max(); }},
   };

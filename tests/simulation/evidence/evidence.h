@@ -17,6 +17,11 @@ SimulationOptions Machine();
 // As it is configured by default, or plain first come first served.
 SimulationOptions WithFcfs(SimulationOptions options);
 
+// With steps of up to 1024 tokens and chunks of 512.
+SimulationOptions LargeSteps(SimulationOptions options);
+// With an objective of so many seconds between tokens.
+SimulationOptions WithGap(SimulationOptions options, double gap_s);
+
 struct Measured {
   SimulationResult result;
   Summary summary;

@@ -7,6 +7,7 @@ namespace lorad::sim {
 namespace {
 
 constexpr double kSeconds = 120;  // of arrivals
+constexpr double kGap = 0.015;    // seconds between tokens, where there is an objective
 
 using Pick = std::function<bool(const SimRequest&)>;
 
@@ -175,6 +176,57 @@ std::vector<Hardship> OfTenantsAndClasses() {
         OfClass(Priority::kBatch, "longest", &Spread::max)}}};
 }
 
+// Batch work of long outputs has every place when somebody urgent comes.
+std::vector<SimRequest> UrgentAmongBatch() {
+  StreamOptions batch = Stream(30, Priority::kBatch, 42);
+  batch.arrivals.output = {1000, 2000};
+  return Merged({batch, Stream(2, Priority::kInteractive, 7)});
+}
+
+// Every tenth client reads every two seconds.
+std::vector<SimRequest> SlowReaders() {
+  StreamOptions some = Stream(14, Priority::kStandard, 42);
+  some.slow_share = 0.1;
+  some.read_every_s = 2;
+  return Merged({some});
+}
+bool ReadsWell(const SimRequest& r) { return r.read_every_s == 0; }
+
+// Of the requests whose tokens came, on average, further apart than the objective says.
+Figure TooFarApart() {
+  return {"tokens too far apart, % of requests",
+          [](const Measured& m, const std::vector<SimRequest>&) {
+            double late = 0, all = 0;
+            for (const RequestRecord& r : m.result.measurements.records()) {
+              if (r.ttft_s < 0) continue;
+              ++all;
+              late += r.gap_mean_s > kGap ? 1 : 0;
+            }
+            return 100 * late / all;
+          }};
+}
+
+std::vector<Hardship> OfPlaces() {
+  return {{"batch everywhere",
+           "batch outputs of 1000 to 1999 tokens, more than the machine can do, and 2 interactive "
+           "requests a second",
+           Machine(),
+           UrgentAmongBatch(),
+           {OfClass(Priority::kInteractive, "p99", &Spread::p99),
+            OfClass(Priority::kBatch, "mean", &Spread::mean)}},
+          {"slow readers",
+           "32 places; every tenth client reads every two seconds",
+           WithPlaces(Machine(), 32),
+           SlowReaders(),
+           {FirstToken("the others:", "mean", &Spread::mean, ReadsWell)}},
+          {"objective",
+           "*flood* in steps of up to 1024 tokens, chunks of 512, and an objective of 15 ms "
+           "between tokens",
+           WithGap(LargeSteps(Machine()), kGap),
+           Requests("flood", {.rate = 65, .duration_s = kSeconds, .adapters = 40}),
+           {TooFarApart(), FirstToken("others:", "p99", &Spread::p99, OfOthers), Request()}}};
+}
+
 std::vector<Hardship> OfAdapters() {
   return {
       {"hot adapter",
@@ -237,7 +289,7 @@ std::vector<Hardship> OfMemory() {
 
 std::vector<Hardship> Hardships() {
   std::vector<Hardship> all = OfTenantsAndClasses();
-  for (auto of : {OfAdapters, OfMemory}) {
+  for (auto of : {OfPlaces, OfAdapters, OfMemory}) {
     for (Hardship& h : of()) all.push_back(std::move(h));
   }
   return all;

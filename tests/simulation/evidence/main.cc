@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "tests/simulation/engine_objective.h"
 #include "tests/simulation/evidence/evidence.h"
 #include "tests/simulation/policy_rules.h"
 
@@ -26,6 +27,17 @@ SimulationOptions Machine() {
 
 SimulationOptions WithFcfs(SimulationOptions options) {
   SwitchOff("fcfs", &options.server.engine.policy);
+  return options;
+}
+
+SimulationOptions LargeSteps(SimulationOptions options) {
+  options.server.engine.policy.max_step_tokens = 1024;
+  options.server.engine.policy.max_chunk_tokens = 512;
+  return options;
+}
+
+SimulationOptions WithGap(SimulationOptions options, double gap_s) {
+  SetObjective({.ttft_s = 3600, .gap_s = gap_s}, &options.server.engine);
   return options;
 }
 

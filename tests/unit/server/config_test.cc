@@ -104,6 +104,40 @@ TEST(ConfigTest, AllProblemsAreReportedAtOnce) {
   }
 }
 
+TEST(ConfigTest, RulesOfTheScheduler) {
+  const auto policy = [](std::vector<std::string> more) {
+    std::vector<std::string> args{"--model", "/tmp"};
+    args.insert(args.end(), more.begin(), more.end());
+    SchedulerPolicy rules;
+    std::get<Config>(Parse(args)).rules.Apply(&rules);
+    return rules;
+  };
+  // What is not said is as the policy has it.
+  const SchedulerPolicy plain = policy({}), same;
+  EXPECT_EQ(plain.ageing, same.ageing);
+  EXPECT_EQ(plain.max_overtaken_time, same.max_overtaken_time);
+  EXPECT_EQ(plain.parking_delay, same.parking_delay);
+  EXPECT_EQ(plain.kept_places_share, same.kept_places_share);
+  const SchedulerPolicy other =
+      policy({"--max-step-adapter-bytes", "1GiB", "--output-price", "4.5", "--ageing", "0.25",
+              "--max-overtakes", "7", "--give-way", "false"});
+  EXPECT_EQ(other.max_adapter_bytes, 1u << 30);
+  EXPECT_EQ(other.output_price, 4.5);
+  EXPECT_EQ(other.ageing, std::chrono::milliseconds(250));
+  EXPECT_EQ(other.max_overtakes, 7);
+  EXPECT_FALSE(other.give_way);
+  for (const auto& [flag, value] : {std::pair("--input-price", "-1"),
+                                    {"--cached-price", "nan"},
+                                    {"--kept-places-share", "0.95"},
+                                    {"--ageing", "1e9"},
+                                    {"--max-overtakes", "0"},
+                                    {"--max-preemptions", "-1"}}) {
+    const auto parsed = Parse({"--model", "/tmp", flag, value});
+    ASSERT_TRUE(std::holds_alternative<ExitNow>(parsed)) << flag;
+    EXPECT_THAT(std::get<ExitNow>(parsed).text, HasSubstr(flag));
+  }
+}
+
 TEST(ConfigTest, HostCacheMustFitInMemory) {
   for (const char* bytes : {"1", "1000KiB", "1000000GiB"}) {
     const auto parsed = Parse({"--model", "/tmp", "--host-cache-bytes", bytes});
