@@ -272,6 +272,8 @@ void PromptPlanner::Consider(const PolicyOrder::Candidate& c) {
 
 void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   const WaitingRequest& w = *c.waiting;
+  // As its tenant stands before: with this place it may have its share.
+  const int tokens = TokensFor(c.level, w.tenant, w.known_tokens - need.prefix.tokens);
   d_.pages -= need.now;
   places_.Take(w.tenant, w.priority);
   if (c.level == 0) urgent_.sequences -= 1;
@@ -279,7 +281,6 @@ void PromptPlanner::Admit(const PolicyOrder::Candidate& c, const Need& need) {
   forecast_.Add(need.demand);
   adapters_.Use(w.adapter, w.adapter_bytes, w.left_tokens);
   if (reserved_.has_value() && need.steps > reserved_->steps) reserved_->spare -= need.in_all;
-  const int tokens = TokensFor(c.level, w.tenant, w.known_tokens - need.prefix.tokens);
   d_.plan.admit.push_back(w.id);
   d_.plan.run.push_back({w.id, tokens, need.new_pages});
   GiveTokens(c, w.tenant, w.priority, tokens, need.prefix.tokens);

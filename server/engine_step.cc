@@ -79,6 +79,7 @@ void Engine::CheckReaders() {
            FinishReason::kLength);
   };
   for (const auto& s : running_) {
+    if (s->finished) continue;  // it was cancelled just now
     if (!s->request->stream->full()) {
       s->paused_since = TimePoint::max();
     } else if (s->paused_since == TimePoint::max()) {

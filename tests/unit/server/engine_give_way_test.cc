@@ -120,5 +120,18 @@ TEST_P(EngineGiveWayTest, ParkedRequestsEndLikeOthers) {
   EXPECT_EQ(slow_request.adapter->activity->active.load(), 0);
 }
 
+TEST_P(EngineGiveWayTest, WhoIsCancelledWhenItsReaderIsTooSlowEndsOnce) {
+  f.load_now = true;
+  EngineFixture::Handle slow = f.Submit(slow_request);
+  Steps(12);
+  f.clock.Advance(std::chrono::seconds(3));
+  f.engine->Cancel(*slow.id);
+  Steps(2);
+  slow.Collect();
+  ASSERT_TRUE(slow.end.has_value());
+  EXPECT_TRUE(absl::IsCancelled(slow.end->status)) << slow.end->status;
+  EXPECT_EQ(f.engine->unfinished(), 0);
+}
+
 }  // namespace
 }  // namespace lorad

@@ -53,9 +53,13 @@ class PlanCheck {
     status.Update(Progress());
     status.Update(Victims());
     status.Update(GivesWay());
+    status.Update(Overtaking());
+    // An objective leaves tokens and places idle.
+    const StepBudget whole{.prompt_tokens = policy_.max_step_tokens,
+                           .sequences = policy_.max_sequences};
+    if (plan_.budget != whole) return status;
     status.Update(RunningAreServed());
     status.Update(Pinned());
-    status.Update(Overtaking());
     for (const auto& [id, w] : waiting_) status.Update(IsNotLeftBehind(w));
     return status;
   }

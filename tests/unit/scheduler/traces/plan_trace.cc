@@ -164,7 +164,9 @@ absl::Status PlanTrace::Step() {
                          .free_pages = free,
                          .evictable_pages = available - free,
                          .adapter_loads_in_flight = static_cast<int>(loading_.size()),
-                         .output_share = output_share_.share()};
+                         .output_share = output_share_.share(),
+                         .recent_step_s = Seconds(options_.step),
+                         .step_cost = options_.step_cost};
   const bool gave_way = !plan_.give_way.empty();
   PlanStep(view, options_.policy, &plan_);
   totals_.in_vain += gave_way && plan_.admit.empty() && plan_.give_way.empty() ? 1 : 0;

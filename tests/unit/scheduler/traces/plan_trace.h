@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,6 +28,7 @@ class PlanTrace final : private PlannerFacts {
     bool prefix_cache = true;
     std::vector<double> weights = {1};              // by tenant
     std::vector<uint32_t> adapter_pages;            // adapter a has adapter_pages[a - 1]
+    std::optional<StepCost> step_cost;              // for objectives of the policy
     uint64_t ledger_floor = 0;                      // where the counters begin
     Duration step = std::chrono::milliseconds(20);  // passes with each
   };

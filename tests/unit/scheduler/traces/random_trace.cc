@@ -56,6 +56,15 @@ SchedulerPolicy DrawPolicy(Dice* dice) {
 PlanTrace::Options RandomTrace::DrawOptions(std::mt19937_64* random, uint64_t ledger_floor) {
   Dice dice(random);
   PlanTrace::Options o{.policy = DrawPolicy(&dice), .ledger_floor = ledger_floor};
+  // Steps of 20 ms, and objectives around it.
+  if (dice.Chance(0.3)) {
+    o.step_cost = StepCost{.base = 0.001 * dice.Int(1, 20),
+                           .prompt_row = 1e-4 * dice.Int(0, 20),
+                           .decode_row = 1e-4 * dice.Int(0, 20)};
+    for (Objective& objective : o.policy.objectives) {
+      if (dice.Chance(0.6)) objective.inter_token = std::chrono::milliseconds(dice.Int(5, 40));
+    }
+  }
   o.prefix_cache = dice.Chance(0.7);
   o.weights.resize(static_cast<size_t>(dice.Int(1, 4)));
   for (double& weight : o.weights) weight = dice.Chance(0.5) ? 1 : dice.Int(1, 50) / 10.0;
