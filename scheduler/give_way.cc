@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "scheduler/claims.h"
+#include "scheduler/decode.h"
 
 namespace lorad {
 
@@ -11,7 +12,7 @@ std::vector<const RunningView*> WhoMayGiveWay(const StepDraft& draft, const Wait
   const auto may = [&](const RunningView& r) {
     if (IsIdle(r, draft.view, draft.policy)) return true;
     if (only_own && r.tenant != w.tenant) return false;
-    return ClassOf(r.priority, draft.policy) > ClassOf(w.priority, draft.policy) &&
+    return ClassOf(r.priority, draft.policy) > ClassOf(w.priority, draft.policy) && IsDecode(r) &&
            MayBePreempted(r, draft.policy);
   };
   if (std::none_of(draft.view.running.begin(), draft.view.running.end(), may)) return {};

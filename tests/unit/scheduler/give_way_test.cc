@@ -63,6 +63,18 @@ TEST(GiveWayTest, NobodyWhoDidSoTooOften) {
   EXPECT_THAT(f.Plan().give_way, IsEmpty());
 }
 
+TEST(GiveWayTest, NobodyBeforeItsFirstToken) {
+  SchedulerPolicy policy = Policy();
+  PlannerFixture f(policy);
+  f.free = 10;
+  f.Decode(1, 9, 3).priority = Priority::kBatch;
+  f.Prompt(2, 8, 4).priority = Priority::kBatch;
+  f.Wait({.id = 5, .tokens = 4, .priority = Priority::kInteractive});
+  EXPECT_THAT(f.Plan().give_way, ElementsAre(1));
+  f.running[0].preemptions = policy.max_preemptions;
+  EXPECT_THAT(f.Plan().give_way, IsEmpty());
+}
+
 TEST(GiveWayTest, AsManyAsItsPagesNeedAndNobodyIfAllAreTooFew) {
   for (const AdmissionMode admission : {AdmissionMode::kNoEvict, AdmissionMode::kPromptOnly}) {
     SchedulerPolicy policy = Policy(admission);
