@@ -13,7 +13,7 @@ std::vector<const RunningView*> WhoMayGiveWay(const StepDraft& draft, const Wait
     if (IsIdle(r, draft.view, draft.policy)) return true;
     if (only_own && r.tenant != w.tenant) return false;
     return ClassOf(r.priority, draft.policy) > ClassOf(w.priority, draft.policy) && IsDecode(r) &&
-           MayBePreempted(r, draft.policy);
+           !r.aged && MayBePreempted(r, draft.policy);
   };
   if (std::none_of(draft.view.running.begin(), draft.view.running.end(), may)) return {};
   std::vector<const RunningView*> candidates = ByClaim(draft);

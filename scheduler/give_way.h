@@ -1,9 +1,10 @@
 // Giving way: a waiting request that could run but for a place or pages takes those of running
 // sequences of less urgent classes, so that urgent work does not wait for the end of a long batch
-// (priority inversion). Only of those whose prompts are computed: whoever has had a place got on by
-// a token at least, and who was let in because it had waited long is not sent back before its
-// first. And those of sequences whose readers are slow, which would keep them and do nothing. What
-// was computed stays in the prefix cache as long as there is room.
+// (priority inversion). Only of those whose prompts are computed, so that whoever has had a place
+// got on by a token at least; and not of those that were let in because their class had waited
+// long: they would have to wait as long again. And those of sequences whose readers are slow, which
+// would keep them and do nothing. What was computed stays in the prefix cache as long as there is
+// room.
 #pragma once
 
 #include <span>

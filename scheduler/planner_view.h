@@ -27,6 +27,7 @@ struct RunningView {
   int releasable_pages = 0;  // of held_pages: those that nobody else holds
   int preemptions = 0;
   RequestId sample_of = 0;  // see WaitingRequest
+  bool aged = false;        // let in because its class had waited long
   bool paused =
       false;  // keeps its pages, gets no tokens: its reader is slow, or enough is on its way
   TimePoint paused_since = TimePoint::max();  // its reader is slow

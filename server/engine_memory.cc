@@ -90,9 +90,10 @@ void Engine::Return(std::unique_ptr<Sequence> s) {
 }
 
 void Engine::Admit(RequestId id) {
-  queue_.Admit(id, now_);
   const auto at = waiting_.find(id);
   std::unique_ptr<Sequence> s = std::move(at->second);
+  s->aged = queue_.FirstLevel(s->priority, now_) < static_cast<int>(s->priority);
+  queue_.Admit(id, now_);
   waiting_.erase(at);
   for (const AdapterRef& ref : s->request->adapters) {
     s->adapters.push_back({.image = held_.at(ref.version->id).image.get(),

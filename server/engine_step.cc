@@ -163,6 +163,7 @@ void Engine::MakePlan() {
                              .left_tokens = s->left_tokens(),
                              .held_pages = static_cast<int>(s->pages.size()),
                              .preemptions = s->preemptions,
+                             .aged = s->aged,
                              .paused = s->paused_since != TimePoint::max() || HasEnoughAhead(*s),
                              .paused_since = s->paused_since});
   }

@@ -50,6 +50,7 @@ struct Sequence {
   TimePoint paused_since = TimePoint::max();
   Duration adapter_load{};  // waited for the adapter before the first admission
   int preemptions = 0;
+  bool aged = false;  // last let in because its class had waited long
 
   // What the steps under way will add (server/step_pipeline.h).
   struct Ahead {

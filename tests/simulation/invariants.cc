@@ -16,7 +16,7 @@ Invariants::Invariants(const SchedulerPolicy& policy, const UnifiedPool* pool, i
       pool_(pool),
       most_still_(static_cast<uint64_t>(policy.max_sequences) *
                   static_cast<uint64_t>(longest_request) *
-                  static_cast<uint64_t>(policy.max_preemptions + 2)) {}
+                  (static_cast<uint64_t>(policy.max_preemptions) + 2)) {}
 
 absl::Status Invariants::Check(const AfterStep& after, const SimulatedExecutor& executor) {
   if (executor.steps() != checked_steps_) {

@@ -63,6 +63,15 @@ TEST(GiveWayTest, NobodyWhoDidSoTooOften) {
   EXPECT_THAT(f.Plan().give_way, IsEmpty());
 }
 
+TEST(GiveWayTest, NobodyWhoHadToWaitLong) {
+  Full f;
+  f.Wait({.id = 5, .tokens = 4, .priority = Priority::kInteractive});
+  f.running[1].aged = true;
+  EXPECT_THAT(f.Plan().give_way, ElementsAre(1));
+  f.running[0].aged = true;
+  EXPECT_THAT(f.Plan().give_way, IsEmpty());
+}
+
 TEST(GiveWayTest, NobodyBeforeItsFirstToken) {
   SchedulerPolicy policy = Policy();
   PlannerFixture f(policy);

@@ -65,6 +65,29 @@ TEST_P(EngineGiveWayTest, UrgentRequestsTakeThePlaceOfOthers) {
   EXPECT_EQ(f.kv_pages(), 0u);
 }
 
+TEST_P(EngineGiveWayTest, WhoHadToWaitLongIsNotSentBack) {
+  f.load_now = true;
+  const auto ask = [this](Priority priority) {
+    return f.Submit({.prompt = {1, 2, 3}, .max_tokens = 20, .priority = priority});
+  };
+  EngineFixture::Handle first = ask(Priority::kStandard);
+  Steps(2);
+  EngineFixture::Handle batch = ask(Priority::kBatch);
+  Steps(1);
+  f.clock.Advance(2 * SchedulerPolicy{}.ageing);
+  Steps(21);
+  first.Collect();
+  EXPECT_TRUE(first.end.has_value());
+  EngineFixture::Handle second = ask(Priority::kStandard);
+  Steps(25);
+  batch.Collect();
+  second.Collect();
+  EXPECT_TRUE(batch.end.has_value());
+  EXPECT_FALSE(second.end.has_value());
+  EXPECT_EQ(f.observer.gave_way, 0);
+  f.RunUntilIdle();
+}
+
 TEST_P(EngineGiveWayTest, ParkedRequestsGoOnWhenTheirReadersHaveCaughtUp) {
   f.load_now = true;
   EngineFixture::Handle other;

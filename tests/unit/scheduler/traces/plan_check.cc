@@ -235,7 +235,7 @@ class PlanCheck {
       if (static_cast<int>(ClassOf(r.priority, policy_)) <= most_urgent) {
         return Broken("I9: {} gives way to nobody more urgent", id);
       }
-      if (r.preemptions >= policy_.max_preemptions || !IsDecode(r)) {
+      if (r.preemptions >= policy_.max_preemptions || !IsDecode(r) || r.aged) {
         return Broken("I9: {} gives way again", id);
       }
     }

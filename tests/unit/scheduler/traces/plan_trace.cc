@@ -145,6 +145,7 @@ std::vector<RunningView> PlanTrace::Running() const {
          .held_pages = static_cast<int>(held),
          .releasable_pages = static_cast<int>(held - s->lease.pages() + s->lease.sole_pages()),
          .preemptions = s->preemptions,
+         .aged = s->aged,
          .paused = s->paused,
          .paused_since = s->paused_since});
   }
@@ -261,6 +262,8 @@ void PlanTrace::Preempt(RequestId id) {
 
 void PlanTrace::Admit(RequestId id) {
   Sequence& s = *sequences_.at(id);
+  const Priority its = ClassOf(s.request.priority, options_.policy);
+  s.aged = queue_.FirstLevel(its, now_) < static_cast<int>(its);
   queue_.Admit(id, now_);
   if (s.request.adapter != 0) pool_.adapters().Lease(s.request.adapter, now_);
   PrefixCache::Hit hit = pool_.prefixes().Acquire(ScopeOf(s), s.tokens, s.known() - 1, &s.pages);

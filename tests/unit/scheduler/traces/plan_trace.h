@@ -52,6 +52,7 @@ class PlanTrace final : private PlannerFacts {
     bool paused = false;
     TimePoint paused_since = TimePoint::max();
     int preemptions = 0;
+    bool aged = false;
     PageList pages;
     PrefixCache::Lease lease;
     PrefixCache::Found found;
