@@ -28,8 +28,8 @@ struct RunningView {
   int preemptions = 0;
   RequestId sample_of = 0;  // see WaitingRequest
   bool aged = false;        // let in because its class had waited long
-  bool paused =
-      false;  // keeps its pages, gets no tokens: its reader is slow, or enough is on its way
+  // Keeps its pages and gets no tokens: its reader is slow, or enough is on its way.
+  bool paused = false;
   TimePoint paused_since = TimePoint::max();  // its reader is slow
 };
 

@@ -48,8 +48,8 @@ struct SchedulerPolicy {
   // so that they need not wait until somebody of a flooding tenant ends. 0: none is.
   double kept_places_share = 1.0 / 8;
 
-  // Priorities. A waiting request counts as one class more urgent for each `ageing` that it has
-  // waited, so that no class waits for ever; zero: it does not age.
+  // Priorities. A class counts as one more urgent for each `ageing` in which nobody of it was let
+  // in, so that none waits for ever; zero: classes do not age.
   bool priorities = true;  // false: all are of one class
   Duration ageing = std::chrono::seconds(5);
   // Of the tokens that decode leaves, this share is kept from the most urgent class while a less

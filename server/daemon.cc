@@ -54,10 +54,6 @@ class WithoutReflection final : public grpc::ServerBuilderOption {
   }
 };
 
-Duration ToDuration(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 }  // namespace
 
 // Members in the order of construction; destroyed in the opposite order.
@@ -191,8 +187,8 @@ void Daemon::Parts::MakeEngine() {
   options.max_waiting_bytes = config.max_waiting_bytes;
   options.policy.objectives = config.ClassObjectives();
   metrics.SetObjectives(options.policy.objectives);
-  options.slow_reader_timeout = ToDuration(config.slow_reader_timeout_s);
-  options.adapter_wait_timeout = ToDuration(config.adapter_wait_timeout_s);
+  options.slow_reader_timeout = FromSeconds(config.slow_reader_timeout_s);
+  options.adapter_wait_timeout = FromSeconds(config.adapter_wait_timeout_s);
   options.share_base_prefixes = config.share_base_prefixes;
   options.validate_books = config.validate_books;
   loads = std::make_unique<WorkQueue>(config.loader_threads);
@@ -310,7 +306,7 @@ void Daemon::Parts::MakeServices() {
                              .engine = engine.get(),
                              .work = changes.get(),
                              .page_bytes = ranks->page_bytes(),
-                             .upload_idle_timeout = ToDuration(config.upload_idle_timeout_s)});
+                             .upload_idle_timeout = FromSeconds(config.upload_idle_timeout_s)});
   const auto now = std::chrono::system_clock::now();
   admin = std::make_unique<AdminService>(AdminService::Parts{
       .engine = engine.get(),

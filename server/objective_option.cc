@@ -55,7 +55,7 @@ absl::StatusOr<Duration> ParseDuration(std::string_view text) {
     return absl::InvalidArgumentError(
         fmt::format("\"{}\" is no time above 0, as 50ms or 1.5s", text));
   }
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return FromSeconds(seconds);
 }
 
 absl::StatusOr<std::pair<Priority, Objective>> ParseObjective(std::string_view text) {

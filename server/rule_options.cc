@@ -1,5 +1,7 @@
 #include "server/rule_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
 namespace lorad {
@@ -8,10 +10,6 @@ namespace {
 constexpr char kGroup[] = "Scheduling rules";
 constexpr double kLongest = 86400;  // seconds
 constexpr double kDearest = 1000;
-
-Duration FromSeconds(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
 
 }  // namespace
 
@@ -47,9 +45,8 @@ void RuleOptions::AddTo(CLI::App& app) {
 
 void RuleOptions::Check(const std::function<void(bool, std::string)>& require) const {
   const auto within = [&require](const char* name, double value, double least, double most) {
-    require(value >= least && value <= most, std::string(name) + ": must be in [" +
-                                                 CLI::detail::to_string(least) + ", " +
-                                                 CLI::detail::to_string(most) + "]");
+    require(value >= least && value <= most,
+            fmt::format("{}: must be in [{}, {}]", name, least, most));
   };
   within("--input-price", rules_.input_price, 0, kDearest);
   within("--output-price", rules_.output_price, 0, kDearest);

@@ -2,7 +2,6 @@
 // whose load is unlike most. What they leave alone is as the policy has it.
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <string>
 
@@ -24,12 +23,10 @@ class RuleOptions {
   void Apply(SchedulerPolicy* policy) const;
 
  private:
-  static double InSeconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
   SchedulerPolicy rules_;  // durations apart
-  double ageing_s_ = InSeconds(rules_.ageing);
-  double max_overtaken_s_ = InSeconds(rules_.max_overtaken_time);
-  double parking_delay_s_ = InSeconds(rules_.parking_delay);
+  double ageing_s_ = Seconds(rules_.ageing);
+  double max_overtaken_s_ = Seconds(rules_.max_overtaken_time);
+  double parking_delay_s_ = Seconds(rules_.parking_delay);
 };
 
 }  // namespace lorad

@@ -20,5 +20,9 @@ class SteadyClock final : public Clock {
 };
 
 inline double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+// REQUIRES: it is less than 292 years.
+inline Duration FromSeconds(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 
 }  // namespace lorad

@@ -8,12 +8,8 @@
 namespace lorad::sim {
 
 // From the start of a simulation to time as the engine knows it, and back.
-inline TimePoint At(double seconds) {
-  return TimePoint(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)));
-}
-inline Duration For(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
+inline TimePoint At(double seconds) { return TimePoint(FromSeconds(seconds)); }
+inline Duration For(double seconds) { return FromSeconds(seconds); }
 inline double SecondsAt(TimePoint t) { return Seconds(t.time_since_epoch()); }
 
 class VirtualClock final : public Clock {
